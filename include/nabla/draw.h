@@ -1,0 +1,24 @@
+/* nabla/draw.h: pictures as graphviz source. Included by nabla.h. All return text to be given back with nb_free, NULL on an error. */
+#ifndef NABLA_DRAW_H
+#define NABLA_DRAW_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nb_draw_options {
+    bool values;       /* write the values of small tensors into the nodes; evaluates them */
+    nb_list gradients; /* tensors to be shown as the gradients of `of`, one each: as "grad" in the same box */
+    nb_list of;
+} nb_draw_options;
+
+/* The computation graph below the roots: data flow left to right, layers as boxes, the backward part in its own colour. */
+NB_API char *nb_draw_graph(nb_context *nb, nb_list roots, const nb_draw_options *options);
+/* The net's layers with shapes and parameter counts. */
+NB_API char *nb_draw_net(nb_net *net);
+/* Neurons and weights, for nets of at most 64 neurons a layer made of linear layers and activations. */
+NB_API char *nb_draw_neurons(nb_net *net);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,102 @@
+/* kernels.h: what the kernels offer to the compiler. They know arrays (nb_array, nb_call), rows and attributes, nothing of the graph.
+ *
+ * A kernel has two halves. Its planner looks at a call without data (shapes, strides, types, attributes) and either refuses or fills an
+ * nb__plan; that happens once, when a program is compiled, and may allocate. Running a plan allocates nothing. What no planner takes
+ * runs by the operator's own reference function. */
+#ifndef NB_KERNELS_H
+#define NB_KERNELS_H
+
+#include "attrs.h"
+#include "nabla.h"
+
+/* ------------------------------------------------------------------------------------------------------------- pool.c: threads */
+
+/* Runs task(arg, tile, thread) once for each tile, on any of the pool's threads, and returns when all are done; NULL pool: all here.
+ * What a tile computes must not depend on `thread`, which is for scratch memory only: 0 <= thread < nb__pool_threads(pool). */
+typedef void nb__task(void *arg, int64_t tile, int thread);
+void nb__parallel(nb_pool *pool, int64_t tiles, nb__task *task, void *arg);
+int  nb__pool_threads(const nb_pool *pool); /* 1 for NULL */
+/* Default rounding and no flush-to-zero in this thread: returns the state to be restored with nb__float_leave. The pool's threads have it. */
+unsigned nb__float_enter(void);
+void     nb__float_leave(unsigned state);
+
+/* ---------------------------------------------------------------------------------------------------- isa.c: instruction sets */
+
+/* The elementwise operators by number: rows of elementwise.def. */
+enum nb__row {
+#define ROW_NUMBER(name) NB__ROW_##name,
+#include "rows.def"
+#undef ROW_NUMBER
+    NB__ROWS
+};
+
+/* n elements of one row of elementwise.def over contiguous arrays: f32, and bool where the row has bool. p, q: nb__scalars. out may be
+ * the same array as an operand. */
+typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
+
+/* One set of loops, compiled for one instruction set. All sources in kernels/isa/ are compiled once for each. */
+typedef struct nb__isa {
+    const char             *name;      /* "reference", "baseline", "v3", "v4" */
+    nb__tile *const        *tiles;     /* by row; NULL in "reference" */
+    const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
+} nb__isa;
+
+/* The best set this processor has (name NULL), or the named one; NULL when there is none of that name or the processor lacks it. */
+const nb__isa *nb__isa_find(const char *name);
+
+/* ------------------------------------------------------------------------------------------------------------------------ plans */
+
+/* A call as programs make it: more results than one where operators were fused. c.out is out[0]. */
+typedef struct nb__call {
+    nb_call         c;
+    int             n_out;
+    const nb_array *out;
+} nb__call;
+
+typedef struct nb__plan nb__plan;
+struct nb__plan {
+    const char *kernel;        /* for profiles: "region", "dnnl matmul" */
+    void      (*run)(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
+    void      (*free_state)(nb_context *nb, void *state); /* NULL: nb_free */
+    void       *state;         /* read only while running */
+    size_t      scratch_bytes; /* in all, for the number of threads planned for; aligned to 64 */
+};
+
+/* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */
+typedef bool nb__planner(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan);
+
+/* region.c: elementwise operators as one pass over memory, tile by tile. Value v < n_in is operand v (broadcast to the space by zero
+ * strides), value n_in + i the result of instruction i. */
+enum { NB__REGION_MAX = 64 };
+typedef struct nb__instruction {
+    int      row;      /* of elementwise.def, or NB__CAST */
+    nb_dtype dtype;    /* of the result: f32 or bool (a cast reads any type) */
+    int      in[3];
+    int      store;    /* which result of the call it is, or -1 */
+    double   p, q;
+} nb__instruction;
+enum { NB__CAST = -1 };
+typedef struct nb__region {
+    int             n_in, n_instructions;
+    nb_dtype        in_dtype[NB__REGION_MAX];
+    nb__instruction instruction[NB__REGION_MAX];
+} nb__region;
+/* call->c.in: the operands; call->out: the results; all of one logical shape. */
+bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads, nb__plan *plan);
+/* Whether a row has a tile for an operand of this type (f32; bool for logic). */
+bool nb__row_has_tile(int row, nb_dtype operand);
+
+nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */
+nb__planner nb__plan_sum, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin; /* reduce.c, f32 */
+nb__planner nb__plan_gather, nb__plan_scatter_add, nb__plan_index_select; /* index.c */
+nb__planner nb__plan_uniform, nb__plan_normal;                            /* random.c */
+nb__planner nb__plan_matmul;             /* matmul.c: f32, by oneDNN or own loops */
+nb__planner nb__plan_conv2d, nb__plan_conv2d_input_grad, nb__plan_conv2d_weight_grad; /* conv.c */
+nb__planner nb__plan_max_pool2d_index, nb__plan_avg_pool2d, nb__plan_avg_pool2d_grad; /* pool2d.c */
+
+/* random.c: Philox 4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011). */
+void nb__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+const char *nb__contraction_library(void); /* "oneDNN 2.6.3" or "" */
+
+#endif

@@ -1,0 +1,60 @@
+/* attrs.h: the operators' blocks of attributes, which kernels read too. No pointers and no padding: they are hashed as bytes. */
+#ifndef NB_ATTRS_H
+#define NB_ATTRS_H
+
+#include "nabla.h"
+
+/* elementwise rows: two parameters of the formula (slope, bounds ...). */
+typedef struct nb__scalars {
+    double p, q;
+} nb__scalars;
+
+typedef struct nb__cast_attr {
+    int64_t dtype;
+} nb__cast_attr;
+
+/* full (p), arange (p + q i), linspace (from p to q), eye, uniform (from p to q), normal (mean p, std q) */
+typedef struct nb__create_attr {
+    int64_t dtype;
+    nb_dims shape;
+    double  p, q;
+    int64_t stream; /* random ones: number of the node in its step */
+} nb__create_attr;
+
+/* reductions keep the axes with size 1; the constructors reshape */
+typedef struct nb__axes_attr {
+    nb_dims axes; /* positive, ascending */
+} nb__axes_attr;
+
+typedef struct nb__axis_attr {
+    int64_t axis;
+} nb__axis_attr;
+
+/* reshape, permute, expand */
+typedef struct nb__dims_attr {
+    nb_dims dims;
+} nb__dims_attr;
+
+/* y[i] = x[start + i step], along every axis; size: of the result */
+typedef struct nb__slice_attr {
+    nb_dims start, step, size;
+} nb__slice_attr;
+
+typedef struct nb__pad_attr {
+    nb_dims before, after;
+    double  value;
+} nb__pad_attr;
+
+/* conv2d and its adjoints; every entry is set. other: shape of the result of an adjoint */
+typedef struct nb__conv_attr {
+    int64_t stride[2], before[2], after[2], dilation[2], groups;
+    nb_dims other;
+} nb__conv_attr;
+
+/* pools; every entry is set. out: height and width of the result; other: shape of the image, for the adjoint */
+typedef struct nb__pool_attr {
+    int64_t size[2], stride[2], padding[2], dilation[2], out[2], exclude_padding, adaptive;
+    nb_dims other;
+} nb__pool_attr;
+
+#endif
