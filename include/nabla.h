@@ -393,6 +393,11 @@ typedef struct nb_op {
 /* A node of an operator, built-in or your own. attr is copied. */
 NB_API nb_tensor *nb_apply(nb_context *nb, const nb_op *op, int n_in, nb_tensor *const *in, const void *attr);
 
+/* Nodes made between the two belong to a composition (kind NB_COMPOSITION: "softmax"): pictures fold them, messages name them. Nests; the
+ * outermost within a layer shows. */
+NB_API void nb_group_push(nb_context *nb, const nb_op *composition);
+NB_API void nb_group_pop(nb_context *nb);
+
 /* The built-in operators, compositions too, in the order of the documentation; NULL after the last. */
 NB_API const nb_op *nb_op_at(int i);
 NB_API const nb_op *nb_op_find(const char *name); /* NULL when there is none of that name */

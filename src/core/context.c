@@ -195,8 +195,8 @@ static void pop(nb_context *nb, const char *name, bool is_group) {
 
 void nb_scope_push(nb_context *nb, const char *layer) { push(nb, layer, false); }
 void nb_scope_pop(nb_context *nb) { pop(nb, NULL, false); }
-void nb__group_push(nb_context *nb, const nb_op *composition) { push(nb, composition->name, true); }
-void nb__group_pop(nb_context *nb) { pop(nb, NULL, true); }
+void nb_group_push(nb_context *nb, const nb_op *composition) { push(nb, composition->name, true); }
+void nb_group_pop(nb_context *nb) { pop(nb, NULL, true); }
 
 /* ------------------------------------------------------------------------------------------------------- random: Mersenne Twister */
 

@@ -19,7 +19,7 @@ typedef struct nb__storage {
     int         users;
 } nb__storage;
 
-/* A layer (nb_scope_push) or a composition (nb__group_push); interned in the context, so pointers can be compared. */
+/* A layer (nb_scope_push) or a composition (nb_group_push); interned in the context, so pointers can be compared. */
 typedef struct nb__scope {
     struct nb__scope *parent, *child, *next;
     const char       *name, *path;  /* path: names of the layers down to here, with slashes */
@@ -113,10 +113,6 @@ void        nb__context_free(nb_context *nb);
 nb_tensor  *nb__fail_at(const nb_tensor *where, nb_status status, const char *format, ...) NB_PRINTF(3, 4); /* in the scope of a node */
 void        nb__seed_twister(nb__twister *t, uint32_t seed);
 uint32_t    nb__twist(nb__twister *t);
-
-/* Nodes made between the two belong to a composition, a row of the operator list. Only the outermost shows. */
-void nb__group_push(nb_context *nb, const nb_op *composition);
-void nb__group_pop(nb_context *nb);
 
 /* tensor.c */
 nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape, bool is_input);
