@@ -58,6 +58,7 @@ typedef struct nb_context nb_context;
 typedef struct nb_tensor  nb_tensor;
 typedef struct nb_program nb_program;
 typedef struct nb_pool    nb_pool;
+struct nb_op;
 
 /* Element types. f16 and bf16 are named for file formats; no operator takes them yet. */
 typedef enum nb_dtype { NB_F32, NB_F64, NB_I32, NB_I64, NB_U8, NB_BOOL, NB_F16, NB_BF16 } nb_dtype;
@@ -271,6 +272,18 @@ typedef struct nb_gradcheck_result {
 } nb_gradcheck_result;
 NB_API nb_gradcheck_result nb_gradcheck(nb_context *nb, nb_function *function, void *user, nb_list inputs, int order);
 
+/* The same for an operator (struct nb_op below), on the samples that it declares: each with plain operands, with strided, flipped, transposed and
+ * broadcast ones, with sizes 0 and 1 where the operator is elementwise, and with one tensor as two operands; orders 1 and 2. `report` is
+ * called after each check. Ends the step (nb_next_step) between checks. Returns how many checks were made: 0 when there is nothing to check
+ * (no samples, or no derivative). */
+typedef struct nb_operator_check {
+    const char         *op, *variant; /* "matmul", "transposed" */
+    int                 sample, order;
+    nb_gradcheck_result result;
+} nb_operator_check;
+typedef void nb_check_report(const nb_operator_check *check, void *user);
+NB_API int nb_check_operator(nb_context *nb, const struct nb_op *op, nb_check_report *report, void *user);
+
 /* ---------------------------------------------------------------------------------------------------- looking at a graph -- */
 
 NB_API nb_context *nb_context_of(const nb_tensor *t);
@@ -286,7 +299,6 @@ NB_API bool        nb_is_kept(const nb_tensor *t);
 NB_API bool        nb_has_failed(const nb_tensor *t);
 NB_API bool        nb_has_value(const nb_tensor *t);      /* kept or evaluated: nb_data costs nothing */
 
-struct nb_op;
 NB_API const struct nb_op *nb_op_of(const nb_tensor *t);
 NB_API const void         *nb_attr(const nb_tensor *t);       /* its block of attributes, or NULL */
 NB_API int                 nb_input_count(const nb_tensor *t);
