@@ -57,4 +57,21 @@ typedef struct nb__pool_attr {
     nb_dims other;
 } nb__pool_attr;
 
+/* Window i of a pool along one axis of an image of `size`: elements first, first + dilation ... before last; `whole` of them count in an
+ * average with padding. As PyTorch: what ceil_mode adds on the right beyond the padding does not count. */
+typedef struct nb__window {
+    int64_t first, last, whole;
+} nb__window;
+
+static inline nb__window nb__pool_window(const nb__pool_attr *a, int axis, int64_t size, int64_t i) {
+    if (a->adaptive) {
+        int64_t first = i * size / a->out[axis], last = ((i + 1) * size + a->out[axis] - 1) / a->out[axis];
+        return (nb__window){first, last, last - first};
+    }
+    int64_t step = a->dilation[axis], first = i * a->stride[axis] - a->padding[axis], last = first + (a->size[axis] - 1) * step + 1;
+    int64_t end = size + a->padding[axis], whole = (last < end ? last : end) - first;
+    if (first < 0) first += (-first + step - 1) / step * step;
+    return (nb__window){first, last < size ? last : size, whole};
+}
+
 #endif
