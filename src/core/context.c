@@ -1,4 +1,5 @@
 /* context.c: a context, its errors, its scopes, and what belongs to it. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +205,7 @@ void nb__seed_twister(nb__twister *t, uint32_t seed) {
     t->state[0] = seed;
     for (uint32_t i = 1; i < 624; i++) t->state[i] = 1812433253u * (t->state[i - 1] ^ (t->state[i - 1] >> 30)) + i;
     t->next = 624;
+    t->has_spare = false;
 }
 
 uint32_t nb__twist(nb__twister *t) {
@@ -225,6 +227,24 @@ uint32_t nb__twist(nb__twister *t) {
 void nb_seed(nb_context *nb, uint64_t seed) {
     nb->random = (nb_random_state){.seed = seed};
     nb__seed_twister(&nb->twister, (uint32_t)seed); /* torch.manual_seed too uses the low 32 bits */
+}
+
+/* In [0,1), with all bits of a double. */
+static double twist_double(nb__twister *t) {
+    uint64_t high = nb__twist(t), low = nb__twist(t);
+    return (double)((high << 32 | low) & ((UINT64_C(1) << 53) - 1)) * 0x1p-53;
+}
+
+double nb_random_normal(nb_context *nb) {
+    nb__twister *t = &nb->twister;
+    if (t->has_spare) {
+        t->has_spare = false;
+        return t->spare;
+    }
+    double angle = 2 * M_PI * twist_double(t), radius = sqrt(-2 * log1p(-twist_double(t)));
+    t->spare = radius * sin(angle);
+    t->has_spare = true;
+    return radius * cos(angle);
 }
 
 uint32_t        nb_random_bits(nb_context *nb) { return nb__twist(&nb->twister); }

@@ -17,6 +17,8 @@ typedef struct nb__storage {
     const void *borrowed; /* nb_set_in_place: used instead until the next run returns */
     size_t      bytes;
     int         users;
+    bool        is_versioned; /* not an input */
+    uint64_t    written;      /* serial at the last change: results made before are out of date */
 } nb__storage;
 
 /* A layer (nb_scope_push) or a composition (nb_group_push); interned in the context, so pointers can be compared. */
@@ -38,10 +40,9 @@ struct nb_tensor {
     const nb_op  *op;
     uint64_t      step;    /* in which it was made, or NB__KEPT */
     uint64_t      serial;  /* order of creation */
-    uint64_t      written; /* kept: serial of the last nb_set, assign or load; inputs: 0 */
     nb_dims       shape;
     nb_dtype      dtype;
-    bool          is_number, is_failed, is_backward, is_watched, is_input, is_released;
+    bool          is_number, is_failed, is_backward, is_watched, is_released;
     int           n_in;
     nb_tensor   **in;
     void         *attr;
@@ -71,6 +72,8 @@ typedef struct nb__owned {
 typedef struct nb__twister {
     uint32_t state[624];
     int      next;
+    bool     has_spare; /* nb_random_normal makes two numbers at a time */
+    double   spare;
 } nb__twister;
 
 struct nb_context {
@@ -98,10 +101,12 @@ struct nb_context {
     bool        pool_is_own;
     const struct nb__isa *isa; /* which kernels (kernels.h) */
     void       *cache;         /* programs of nb_eval (run.h) */
+    nb_program *inert;         /* what nb_compile returns when there is no memory for a program */
 };
 
 /* memory.c. All of it comes from the context's allocator and goes back at nb_close. */
 void *nb__step_alloc(nb_context *nb, size_t size);           /* zeroed, aligned to 64; NULL: the context has failed */
+void *nb__arena_alloc(nb_context *nb, nb__arena *arena, size_t size); /* the same in an arena of one's own */
 char *nb__step_print(nb_context *nb, const char *format, ...) NB_PRINTF(2, 3);
 char *nb__strdup(nb_context *nb, const char *text);          /* to be given back with nb_free */
 void  nb__arena_reset(nb__arena *arena);

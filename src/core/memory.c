@@ -48,7 +48,7 @@ enum { CHUNK_HEAD = NB__ALIGN, FIRST_CHUNK = 1 << 16 };
 static char *chunk_data(nb__chunk *c) { return (char *)c + CHUNK_HEAD; }
 
 /* Chunks stay with the arena when it is reset, so that a loop of equal steps allocates only in its first rounds. */
-static void *arena_alloc(nb_context *nb, nb__arena *a, size_t size) {
+void *nb__arena_alloc(nb_context *nb, nb__arena *a, size_t size) {
     if (size > (size_t)NB__MAX_BYTES) goto fail;
     size = (size + NB__ALIGN - 1) & ~(size_t)(NB__ALIGN - 1);
     while (!a->current || a->current->size - a->used < size) {
@@ -69,11 +69,11 @@ static void *arena_alloc(nb_context *nb, nb__arena *a, size_t size) {
     a->used += size;
     return memset(p, 0, size);
 fail:
-    nb_fail(nb, NB_NO_MEMORY, "no memory for %zu bytes of a step", size);
+    nb_fail(nb, NB_NO_MEMORY, "no memory for %zu bytes", size);
     return NULL;
 }
 
-void *nb__step_alloc(nb_context *nb, size_t size) { return arena_alloc(nb, &nb->slab[nb->step & 1], size); }
+void *nb__step_alloc(nb_context *nb, size_t size) { return nb__arena_alloc(nb, &nb->slab[nb->step & 1], size); }
 
 char *nb__step_print(nb_context *nb, const char *format, ...) {
     va_list args, again;

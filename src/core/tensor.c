@@ -92,12 +92,11 @@ nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dim
                      .serial = ++nb->serial,
                      .shape = shape,
                      .dtype = dtype,
-                     .is_input = is_input,
                      .scope = nb->scope,
                      .name = copy};
     t->storage = nb_alloc(nb, sizeof *t->storage);
     if (!t->storage) goto fail;
-    *t->storage = (nb__storage){.bytes = nb_bytes(t), .users = 1};
+    *t->storage = (nb__storage){.bytes = nb_bytes(t), .users = 1, .is_versioned = !is_input};
     t->storage->data = nb_alloc(nb, t->storage->bytes);
     if (!t->storage->data) goto fail;
     *nb->kept_end = t;

@@ -1,0 +1,94 @@
+/* compile.c: the passes one after the other. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+#include "run.h"
+
+void *nb__program_alloc(nb_program *p, size_t size) { return nb__arena_alloc(p->nb, &p->arena, size); }
+
+static void free_program(void *object) {
+    nb_program *p = object;
+    nb_context *nb = p->nb;
+    for (int s = 0; s < p->n_steps; s++) {
+        nb__plan *plan = &p->step[s].plan;
+        if (!plan->state) continue;
+        if (plan->free_state) plan->free_state(nb, plan->state);
+        else nb_free(nb, plan->state);
+    }
+    for (int i = 0; i < p->n_kept; i++) nb__storage_unuse(nb, p->kept[i]);
+    nb_free(nb, p->workspace);
+    nb__arena_free(nb, &p->arena);
+    nb_free(nb, p);
+}
+
+void nb__program_free(nb_program *p) { free_program(p); }
+
+/* Comma-separated passes; the reference kernels get none. */
+bool nb__parse_passes(nb_context *nb, const char *text, nb__compile *how) {
+    bool *const flag[] = {&how->simplify, &how->layout, &how->fuse, &how->memory};
+    const char *name[] = {"simplify", "layout", "fuse", "memory"};
+    bool        all = !text || !*text || !strcmp(text, "all");
+    for (int i = 0; i < 4; i++) *flag[i] = all;
+    if (all || !strcmp(text, "none")) return true;
+    while (*text) {
+        size_t n = strcspn(text, ",");
+        int    i = 0;
+        while (i < 4 && (strlen(name[i]) != n || strncmp(name[i], text, n) != 0)) i++;
+        if (i == 4) {
+            nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of simplify, layout, fuse, memory, all, none", (int)n, text);
+            return false;
+        }
+        *flag[i] = true;
+        text += n + (text[n] == ',');
+    }
+    return true;
+}
+
+/* A workspace for one run at a time, and pointers into it. */
+static bool make_workspace(nb_program *p) {
+    p->workspace = nb_alloc(p->nb, p->workspace_bytes);
+    p->argument = nb__program_alloc(p, (size_t)p->n_arguments * sizeof *p->argument + 1);
+    p->result = nb__program_alloc(p, (size_t)p->n_roots * sizeof *p->result + 1);
+    if (!p->workspace || !p->argument || !p->result) return false;
+    for (int i = 0; i < p->n_buffers; i++)
+        if (p->buffer[i].place == NB__IN_OUTPUT) p->output_bytes += p->buffer[i].bytes;
+    return true;
+}
+
+nb_program *nb__unfused(nb_program *p) {
+    nb_program *q = nb_alloc(p->nb, sizeof *q);
+    if (!q) return NULL;
+    q->nb = p->nb;
+    q->n_nodes = q->node_room = p->n_nodes;
+    q->n_order = p->n_order;
+    q->order = p->order;
+    q->n_roots = p->n_roots;
+    q->root = p->root;
+    q->output = p->output;
+    q->fault = p->fault;
+    q->has_random = p->has_random;
+    q->node = nb__program_alloc(q, (size_t)q->n_nodes * sizeof *q->node);
+    if (q->node) memcpy(q->node, p->node, (size_t)q->n_nodes * sizeof *q->node);
+    for (int i = 0; q->node && i < q->n_nodes; i++) q->node[i].step = q->node[i].buffer = -1;
+    if (q->node && nb__fuse(q, false) && nb__schedule(q) && nb__plan_memory(q, true) && nb__select(q) && make_workspace(q)) {
+        q->argument = p->argument;
+        q->result = p->result;
+        return q;
+    }
+    free_program(q);
+    return NULL;
+}
+
+nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how) {
+    nb_program *p = nb_alloc(nb, sizeof *p);
+    if (!p) return NULL;
+    p->nb = nb;
+    p->check_finite = how->check_finite;
+    p->fault = nb__program_alloc(p, sizeof *p->fault);
+    if (nb->status != NB_OK || !p->fault) return p;
+    bool fast = nb->isa->tiles != NULL;
+    p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast) && nb__layout(p, how->layout && fast) &&
+                 nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
+    return p;
+}

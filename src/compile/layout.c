@@ -1,0 +1,222 @@
+/* layout.c: where the elements of each value lie.
+ *
+ * Shapes are logical; the order in memory is chosen here. Convolutions produce channels-last images (that is how their kernels are
+ * fastest), and what follows keeps the order of its operands, so that no transposition is needed between them. A view costs nothing: it is
+ * other strides over the same buffer. Only where strides cannot express it, and where values leave the program, a copy is made. */
+#include <string.h>
+
+#include "ops.h"
+#include "program.h"
+
+static void row_major(nb__node *n) {
+    int64_t s = 1;
+    for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
+        n->stride[i] = s;
+        s *= n->shape.size[i] > 0 ? n->shape.size[i] : 1;
+    }
+}
+
+static bool is_row_major(const nb__node *n) {
+    int64_t s = 1;
+    for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
+        if (n->shape.size[i] > 1 && n->stride[i] != s) return false;
+        s *= n->shape.size[i];
+    }
+    return true;
+}
+
+/* Axes by falling strides, as they are nested in memory; false when some are repeated or reversed. */
+static bool nesting(const nb__node *n, int *axis) {
+    int rank = (int)n->shape.rank;
+    for (int i = 0; i < rank; i++) {
+        if (n->stride[i] <= 0 && n->shape.size[i] > 1) return false;
+        int k = i;
+        /* An axis of size 1 stays where it is: its stride means nothing. */
+        while (k > 0 && n->shape.size[i] > 1 && n->shape.size[axis[k - 1]] > 1 && n->stride[axis[k - 1]] < n->stride[i]) {
+            axis[k] = axis[k - 1];
+            k--;
+        }
+        axis[k] = i;
+    }
+    return true;
+}
+
+static void nested_like(nb__node *n, const int *axis) {
+    int64_t s = 1;
+    for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
+        n->stride[axis[i]] = s;
+        s *= n->shape.size[axis[i]] > 0 ? n->shape.size[axis[i]] : 1;
+    }
+}
+
+/* The operand whose order in memory the result of node n takes, or -1 for row-major: operators from outside may count on that. */
+static int leader(const nb_program *p, const nb__node *n) {
+    int first = -1;
+    if (n->shape.rank < 2) return -1;
+    if (n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d || n->op == &nb__op_avg_pool2d_grad || n->op == &nb__op_sum ||
+        n->op == &nb__op_max || n->op == &nb__op_min || n->op == &nb__op_pad || n->op == &nb__op_concat)
+        return n->in[0];
+    if (n->op == &nb__op_gather) return n->in[1];
+    if (n->op == &nb__op_scatter_add) return n->in[2];
+    if (nb__row_of(n->op) < 0 && n->op != &nb__op_cast) return -1;
+    for (int k = 0; k < n->n_in; k++) {
+        const nb__node *in = &p->node[n->in[k]];
+        int             axis[NB_MAX_RANK];
+        if (!nb__dims_equal(in->shape, n->shape) || !nesting(in, axis)) continue;
+        bool plain = is_row_major(in);
+        /* Matrices: kept ones are row-major, so that wins. Images: channels-last wins. */
+        if (n->shape.rank <= 2 ? plain : !plain) return n->in[k];
+        if (first < 0) first = n->in[k];
+    }
+    return first;
+}
+
+static const int channels_last_axes[4] = {0, 2, 3, 1};
+
+static void choose(const nb_program *p, nb__node *n, bool channels_last, bool only_transposed) {
+    int axis[NB_MAX_RANK];
+    row_major(n);
+    if (!channels_last) return;
+    if (n->dtype == NB_F32 && (n->op == &nb__op_conv2d || n->op == &nb__op_conv2d_input_grad)) {
+        nested_like(n, channels_last_axes);
+        return;
+    }
+    if (n->op == &nb__op_matmul && n->shape.rank >= 2 && only_transposed) {
+        for (int i = 0; i < n->shape.rank; i++) axis[i] = i;
+        axis[n->shape.rank - 1] = (int)n->shape.rank - 2;
+        axis[n->shape.rank - 2] = (int)n->shape.rank - 1;
+        nested_like(n, axis);
+        return;
+    }
+    int like = leader(p, n);
+    if (like >= 0 && p->node[like].shape.rank == n->shape.rank && nesting(&p->node[like], axis)) nested_like(n, axis);
+}
+
+nb_array nb__array_of(const nb_program *p, int node) {
+    const nb__node *n = &p->node[node];
+    nb_array        a = {.dtype = n->dtype, .rank = (int)n->shape.rank};
+    memcpy(a.shape, n->shape.size, sizeof a.shape);
+    memcpy(a.stride, n->stride, sizeof a.stride);
+    return a;
+}
+
+/* A row-major copy of a node. */
+static int add_copy(nb_program *p, int of) {
+    int *in = nb__program_alloc(p, sizeof *in);
+    if (!in) return -1;
+    *in = of;
+    const nb__node *n = &p->node[of];
+    nb__node copy = {.op = &nb__op_copy, .n_in = 1, .in = in, .dtype = n->dtype, .shape = n->shape, .scope = n->scope, .serial = n->serial, .step = -1, .buffer = -1};
+    row_major(&copy);
+    copy.base = p->n_nodes;
+    return nb__add_node(p, &copy);
+}
+
+static bool resolve_view(nb_program *p, int i) {
+    for (int attempt = 0; attempt < 2; attempt++) {
+        nb__node *n = &p->node[i];
+        int       of = n->in[0];
+        nb_array  in = nb__array_of(p, of), out = {.dtype = n->dtype, .rank = (int)n->shape.rank};
+        int64_t   offset = 0;
+        memcpy(out.shape, n->shape.size, sizeof out.shape);
+        if (n->op->view(&in, n->attr, &out, &offset)) {
+            memcpy(n->stride, out.stride, sizeof n->stride);
+            n->offset = p->node[of].offset + offset;
+            n->base = p->node[of].base;
+            return true;
+        }
+        if (attempt) break;
+        int copy = add_copy(p, of);
+        if (copy < 0) return false;
+        p->order[p->n_order++] = copy;
+        p->node[i].in[0] = copy;
+    }
+    nb_fail(p->nb, NB_INVALID, "%s: its view refuses a contiguous operand", p->node[i].op->name);
+    return false;
+}
+
+/* A node whose buffer can be handed out as it is: computed, row-major, nobody else's. */
+static bool is_plain(const nb_program *p, int i) {
+    const nb__node *n = &p->node[i];
+    return n->source == NB__COMPUTED && n->base == i && is_row_major(n);
+}
+
+static bool swaps_last_axes(const nb__node *n) {
+    int rank = (int)n->shape.rank;
+    if (n->op != &nb__op_permute || rank < 2) return false;
+    const nb_dims *d = &((const nb__dims_attr *)n->attr)->dims;
+    for (int i = 0; i < rank - 2; i++)
+        if (d->size[i] != i) return false;
+    return d->size[rank - 2] == rank - 1;
+}
+
+bool nb__layout(nb_program *p, bool free_order) {
+    int   n = p->n_nodes;
+    /* Each node may bring one copy before it; roots and commits one each at the end. */
+    size_t room = 2 * (size_t)n + (size_t)p->n_roots + (size_t)p->n_commits;
+    p->order = nb__program_alloc(p, room * sizeof *p->order);
+    int  *users = nb__step_alloc(p->nb, (size_t)n * sizeof *users), *swapped = nb__step_alloc(p->nb, (size_t)n * sizeof *swapped);
+    bool *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
+    if (!p->order || !users || !swapped || !taken) return false;
+    for (int i = 0; i < n; i++) {
+        if (p->node[i].is_dead) continue;
+        for (int k = 0; k < p->node[i].n_in; k++) {
+            users[p->node[i].in[k]]++;
+            swapped[p->node[i].in[k]] += swaps_last_axes(&p->node[i]);
+        }
+    }
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) users[p->root[i]]++;
+    for (int i = 0; i < p->n_commits; i++) users[p->commit[i].node]++;
+    for (int i = 0; i < n; i++) {
+        nb__node *node = &p->node[i];
+        node->base = i;
+        if (node->is_dead || (node->source == NB__COMPUTED && node->op->kind == NB_ASSIGN)) continue;
+        if (node->source != NB__COMPUTED) {
+            row_major(node);
+        } else if (node->op->kind == NB_VIEW) {
+            if (!resolve_view(p, i)) return false;
+        } else {
+            choose(p, node, free_order, users[i] > 0 && swapped[i] == users[i]);
+        }
+        p->order[p->n_order++] = i;
+    }
+    for (int i = 0; i < p->n_roots; i++) {
+        int r = p->root[i];
+        if (r < 0) continue;
+        if (!is_plain(p, r) || taken[r]) {
+            if ((r = add_copy(p, r)) < 0) return false;
+            p->order[p->n_order++] = p->root[i] = r;
+        }
+        taken[r] = true;
+    }
+    for (int i = 0; i < p->n_commits; i++) {
+        int c = p->commit[i].node;
+        if (is_plain(p, c)) continue;
+        if ((c = add_copy(p, c)) < 0) return false;
+        p->order[p->n_order++] = p->commit[i].node = c;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- copy, as an operator */
+
+static bool infer_copy(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
+    (void)nb;
+    (void)n_in;
+    (void)attr;
+    *out = (nb_type){in[0]->dtype, in[0]->shape};
+    return true;
+}
+
+static void run_copy(const nb_call *call) {
+    const nb_array *x = &call->in[0], *y = &call->out;
+    size_t          size = nb_dtype_size(y->dtype);
+    int64_t         index[NB_MAX_RANK] = {0};
+    for (int i = 0; i < y->rank; i++)
+        if (y->shape[i] == 0) return;
+    do memcpy((char *)y->data + (size_t)nb__offset(y, index) * size, (char *)x->data + nb__offset(x, index) * (int64_t)size, size);
+    while (nb__next_index(y->rank, y->shape, index));
+}
+
+const nb_op nb__op_copy = {.name = "copy", .formula = "y = x", .kind = NB_OPAQUE, .arity = 1, .infer = infer_copy, .run = run_copy};

@@ -1,0 +1,176 @@
+/* memory.c: places for all buffers in one workspace.
+ *
+ * The steps are gone through in their order, as a run does, with a list of free stretches: a buffer takes the smallest stretch that holds it
+ * when its step comes, and gives it back after its last reader. An elementwise step may write over an operand that dies there. */
+#include <string.h>
+
+#include "ops.h"
+#include "program.h"
+
+/* Stretches of free workspace, ascending, never touching. */
+typedef struct stretch {
+    size_t at, bytes;
+} stretch;
+
+typedef struct heap {
+    nb_context *nb;
+    stretch    *free;
+    size_t      n, room, end;
+} heap;
+
+static size_t rounded(size_t bytes) { return (bytes + NB__ALIGN - 1) & ~(size_t)(NB__ALIGN - 1); }
+
+static size_t take(heap *h, size_t bytes) {
+    size_t best = h->n;
+    for (size_t i = 0; i < h->n; i++)
+        if (h->free[i].bytes >= bytes && (best == h->n || h->free[i].bytes < h->free[best].bytes)) best = i;
+    if (best == h->n) {
+        /* The last stretch may reach the end: grow from there. */
+        size_t at = h->end;
+        if (h->n && h->free[h->n - 1].at + h->free[h->n - 1].bytes == h->end) at = h->free[--h->n].at;
+        h->end = at + bytes;
+        return at;
+    }
+    size_t at = h->free[best].at;
+    h->free[best].at += bytes;
+    h->free[best].bytes -= bytes;
+    if (!h->free[best].bytes) memmove(&h->free[best], &h->free[best + 1], (--h->n - best) * sizeof *h->free);
+    return at;
+}
+
+static bool give(heap *h, size_t at, size_t bytes) {
+    if (h->n == h->room) {
+        size_t   room = h->room ? 2 * h->room : 64;
+        stretch *more = nb__step_alloc(h->nb, room * sizeof *more);
+        if (!more) return false;
+        if (h->n) memcpy(more, h->free, h->n * sizeof *more);
+        h->free = more;
+        h->room = room;
+    }
+    size_t i = 0;
+    while (i < h->n && h->free[i].at < at) i++;
+    bool left = i > 0 && h->free[i - 1].at + h->free[i - 1].bytes == at, right = i < h->n && at + bytes == h->free[i].at;
+    if (left && right) {
+        h->free[i - 1].bytes += bytes + h->free[i].bytes;
+        memmove(&h->free[i], &h->free[i + 1], (--h->n - i) * sizeof *h->free);
+    } else if (left) {
+        h->free[i - 1].bytes += bytes;
+    } else if (right) {
+        h->free[i].at = at;
+        h->free[i].bytes += bytes;
+    } else {
+        memmove(&h->free[i + 1], &h->free[i], (h->n++ - i) * sizeof *h->free);
+        h->free[i] = (stretch){at, bytes};
+    }
+    return true;
+}
+
+/* last[b]: the last step that reads or writes buffer b of the workspace; `forever` for what the end of a run reads. */
+static void find_last_uses(nb_program *p, int *last) {
+    for (int s = 0; s < p->n_steps; s++) {
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            const nb__node *n = &p->node[p->step[s].node[k]];
+            if (n->buffer >= 0) last[n->buffer] = s;
+            for (int m = 0; m < n->n_in; m++) {
+                int b = p->node[p->node[n->in[m]].base].buffer;
+                if (b >= 0) last[b] = s;
+            }
+        }
+    }
+    for (int c = 0; c < p->n_commits; c++) last[p->node[p->commit[c].node].buffer] = p->n_steps;
+    for (int i = 0; i < p->n_watched; i++) {
+        int b = p->node[p->node[p->watched[i]].base].buffer;
+        if (b >= 0) last[b] = p->n_steps;
+    }
+}
+
+/* An operand of elementwise step s that dies there and lies exactly as result node n will. */
+static int dying_twin(const nb_program *p, int s, const nb__node *n, const int *last, const bool *gone) {
+    for (int k = 0; k < p->step[s].n_nodes; k++) {
+        const nb__node *node = &p->node[p->step[s].node[k]];
+        if (nb__row_of(node->op) < 0) return -1;
+        for (int m = 0; m < node->n_in; m++) {
+            const nb__node *in = &p->node[node->in[m]];
+            int             b = p->node[in->base].buffer;
+            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] || in->step == s) continue;
+            if (in->offset || p->buffer[b].bytes != (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)) continue;
+            if (in->dtype == n->dtype && nb__dims_equal(in->shape, n->shape) && !memcmp(in->stride, n->stride, sizeof n->stride)) return b;
+        }
+    }
+    return -1;
+}
+
+/* Whether member k of step s may write over buffer b: no later member reads it, and none at other places than are written. */
+static bool may_write_over(const nb_program *p, int s, int b, int k) {
+    const nb__node *n = &p->node[p->step[s].node[k]];
+    for (int j = 0; j < p->step[s].n_nodes; j++) {
+        const nb__node *node = &p->node[p->step[s].node[j]];
+        for (int m = 0; m < node->n_in; m++) {
+            const nb__node *in = &p->node[node->in[m]];
+            if (p->node[in->base].buffer != b) continue;
+            if (j > k || in->offset || !nb__dims_equal(in->shape, n->shape) || memcmp(in->stride, n->stride, sizeof n->stride)) return false;
+        }
+    }
+    return true;
+}
+
+bool nb__plan_memory(nb_program *p, bool share) {
+    size_t n = (size_t)p->n_nodes;
+    bool  *seen = nb__step_alloc(p->nb, n + 1); /* results that leave their step */
+    int   *last = nb__step_alloc(p->nb, (n + (size_t)p->n_buffers + 1) * sizeof *last);
+    bool  *gone = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1); /* its place was handed on */
+    if (!seen || !last || !gone) return false;
+    for (int s = 0; s < p->n_steps; s++)
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            const nb__node *node = &p->node[p->step[s].node[k]];
+            for (int m = 0; m < node->n_in; m++) {
+                int base = p->node[node->in[m]].base;
+                if (p->node[base].step != s) seen[base] = true;
+            }
+        }
+    for (int c = 0; c < p->n_commits; c++) seen[p->commit[c].node] = true;
+    for (int i = 0; i < p->n_watched; i++) seen[p->node[p->watched[i]].base] = true;
+    for (int s = 0; s < p->n_steps; s++) {
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            int       i = p->step[s].node[k];
+            nb__node *node = &p->node[i];
+            bool      alone = p->step[s].n_nodes == 1;
+            if (node->buffer >= 0 || !(alone || seen[i])) continue;
+            node->buffer = p->n_buffers;
+            p->buffer[p->n_buffers++] =
+                (nb__buffer){.place = NB__IN_WORKSPACE, .bytes = (size_t)nb__dims_count(node->shape) * nb_dtype_size(node->dtype)};
+        }
+    }
+    find_last_uses(p, last);
+    heap h = {.nb = p->nb};
+    for (int s = 0; s < p->n_steps; s++) {
+        nb__step *step = &p->step[s];
+        for (int k = 0; k < step->n_nodes; k++) {
+            nb__node *node = &p->node[step->node[k]];
+            if (node->buffer < 0 || p->buffer[node->buffer].place != NB__IN_WORKSPACE) continue;
+            nb__buffer *b = &p->buffer[node->buffer];
+            size_t      bytes = rounded(b->bytes);
+            int         twin = share ? dying_twin(p, s, node, last, gone) : -1;
+            p->unplanned_bytes += bytes;
+            if (twin >= 0 && may_write_over(p, s, twin, k)) {
+                b->at = p->buffer[twin].at;
+                gone[twin] = true;
+            } else {
+                b->at = take(&h, bytes);
+            }
+        }
+        if (!share) continue;
+        /* Operands whose last reader this was, and results that nobody reads. */
+        for (int k = 0; k < step->n_nodes; k++) {
+            const nb__node *node = &p->node[step->node[k]];
+            for (int m = -1; m < node->n_in; m++) {
+                int b = m < 0 ? node->buffer : p->node[p->node[node->in[m]].base].buffer;
+                if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b]) continue;
+                gone[b] = true;
+                if (!give(&h, p->buffer[b].at, rounded(p->buffer[b].bytes))) return false;
+            }
+        }
+    }
+    p->workspace_bytes = h.end;
+    return true;
+}

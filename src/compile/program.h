@@ -1,0 +1,139 @@
+/* program.h: from a graph to a list of kernel calls. The passes, each a file, in their order:
+ *
+ *   lower     the graph below the roots is copied into nodes with operands by number, in topological order
+ *   simplify  nodes nobody needs go; a transposed product becomes the product of the transposed
+ *   layout    each value gets a buffer and strides; views become strides of what they show
+ *   fuse      elementwise nodes that feed only each other become one step
+ *   schedule  steps in an order in which everything that can fail comes before anything that changes a kept tensor
+ *   memory    buffers get places in one workspace, by lifetime
+ *   select    each step gets a kernel, or the operator's reference
+ */
+#ifndef NB_PROGRAM_H
+#define NB_PROGRAM_H
+
+#include "core.h"
+#include "kernels.h"
+
+typedef enum nb__source {
+    NB__COMPUTED,
+    NB__KEPT_LEAF,
+    NB__CONSTANT, /* values in the program */
+    NB__ARGUMENT  /* values given at each run (nb_eval) */
+} nb__source;
+
+typedef struct nb__node {
+    const nb_op     *op;
+    const void      *attr;
+    int              n_in, *in;
+    nb_dtype         dtype;
+    nb_dims          shape;
+    nb__source       source;
+    nb_tensor       *kept;     /* KEPT_LEAF: the tensor, while compiling */
+    const void      *data;     /* CONSTANT */
+    nb__scope       *scope;
+    uint64_t         serial;
+    bool             is_watched, is_backward, is_dead;
+    int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
+    int              base;     /* the node whose buffer it lies in: itself, or what it is a view of */
+    int              buffer;   /* of a base */
+    int              step;     /* that computes it, or -1 */
+} nb__node;
+
+typedef enum nb__place {
+    NB__IN_WORKSPACE,
+    NB__IN_KEPT,   /* as it was before the run */
+    NB__IN_COMMIT, /* the new value of a kept tensor, written in place */
+    NB__IN_CONSTANT,
+    NB__IN_ARGUMENT,
+    NB__IN_OUTPUT
+} nb__place;
+
+typedef struct nb__buffer {
+    nb__place    place;
+    size_t       bytes;
+    size_t       at;      /* in the workspace */
+    int          number;  /* argument's or output's */
+    nb__storage *storage; /* kept */
+    const void  *data;    /* constant */
+} nb__buffer;
+
+/* Some nodes computed by one kernel call. */
+typedef struct nb__step {
+    int       n_nodes, *node;  /* in topological order; one, unless fused */
+    nb__call  call;
+    nb_array *array;           /* operands, then results */
+    int      *buffer;          /* of each array */
+    int64_t  *offset;          /* of each array, in bytes, in its buffer */
+    nb__plan  plan;            /* plan.run NULL: the reference */
+    bool      is_late;         /* after the point of no return: only elementwise work that cannot fail */
+} nb__step;
+
+/* kept <- node, at the very end. */
+typedef struct nb__commit {
+    nb__storage *storage;
+    int          node;
+} nb__commit;
+
+struct nb_program {
+    nb_context *nb;
+    bool        is_good;
+    bool        check_finite;
+    nb__arena   arena;      /* all below but the workspace and what plans hold */
+    int         n_nodes, node_room;
+    nb__node   *node;
+    int         n_order, *order; /* nodes to be computed or viewed, operands before users */
+    int         n_buffers;
+    nb__buffer *buffer;
+    int         n_steps;
+    nb__step   *step;       /* early ones first */
+    int         n_commits;
+    nb__commit *commit;
+    int         n_kept;     /* storages it uses, each once */
+    nb__storage **kept;
+    const char **kept_name;  /* of each */
+    int         n_arguments;
+    int         n_roots;
+    int        *root;       /* node of each; -1 for an assign */
+    nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
+    int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
+    bool        has_random;
+    struct nb_fault *fault; /* run.h */
+    char       *workspace;
+    size_t      workspace_bytes, scratch_at, unplanned_bytes;
+    size_t      output_bytes;
+    double      flops;
+    void      **argument;   /* data of arguments and outputs for the coming run */
+    void      **result;
+    /* nb_eval's cache */
+    const char *key;
+    size_t      key_bytes;
+    uint64_t    hash, used;
+};
+
+/* The passes. False: the context has failed. */
+typedef struct nb__compile {
+    bool simplify, layout, fuse, memory; /* which optional parts are on */
+    bool arguments;                      /* evaluated tensors and data are arguments, not constants */
+    bool check_finite;
+} nb__compile;
+bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how);
+bool nb__simplify(nb_program *p, bool merge); /* dead nodes go in any case */
+bool nb__layout(nb_program *p, bool channels_last);
+bool nb__fuse(nb_program *p, bool fuse);
+bool nb__schedule(nb_program *p);
+bool nb__plan_memory(nb_program *p, bool share);
+bool nb__select(nb_program *p);
+
+/* compile.c */
+nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how); /* never NULL but without memory for the struct */
+void        nb__program_free(nb_program *p);
+bool        nb__parse_passes(nb_context *nb, const char *text, nb__compile *how);
+/* The same program, every operator a step of its own: to find out where something arose. NULL: no memory. */
+nb_program *nb__unfused(nb_program *p);
+void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
+int         nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
+nb_array    nb__array_of(const nb_program *p, int node);       /* without data */
+
+extern const nb_op nb__op_copy; /* same values, rows in order: made by layout */
+
+#endif

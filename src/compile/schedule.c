@@ -1,0 +1,135 @@
+/* schedule.c: early steps, the point of no return, late steps.
+ *
+ * A run must leave every kept tensor as it was when something goes wrong: an index out of range, a NaN. Elementwise work cannot go wrong. So the
+ * elementwise steps whose results only reach assigns are put last, after all checks, and may then write a kept tensor's new value straight
+ * over the old one, if nobody reads the old one later. Other assigned values are copied at the very end. */
+#include <string.h>
+
+#include "ops.h"
+#include "program.h"
+
+static bool cannot_fail(const nb_program *p, const nb__step *s) {
+    for (int k = 0; k < s->n_nodes; k++) {
+        const nb_op *op = p->node[s->node[k]].op;
+        if (nb__row_of(op) < 0 && op != &nb__op_cast) return false;
+    }
+    return true;
+}
+
+/* Marks steps late whose every user is late, users first. */
+static bool mark_late(nb_program *p) {
+    bool *pinned = nb__step_alloc(p->nb, (size_t)p->n_steps + 1); /* read by an early step, or looked at by the checks */
+    if (!pinned) return false;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) pinned[p->node[p->root[i]].step] = true;
+    for (int i = 0; i < p->n_nodes && p->check_finite; i++)
+        if (p->node[i].is_watched && !p->node[i].is_dead && p->node[p->node[i].base].step >= 0) pinned[p->node[p->node[i].base].step] = true;
+    for (int s = p->n_steps - 1; s >= 0; s--) {
+        nb__step *step = &p->step[s];
+        step->is_late = !pinned[s] && p->n_commits && cannot_fail(p, step);
+        if (step->is_late) continue;
+        for (int k = 0; k < step->n_nodes; k++) {
+            const nb__node *n = &p->node[step->node[k]];
+            for (int m = 0; m < n->n_in; m++) {
+                int from = p->node[p->node[n->in[m]].base].step;
+                if (from >= 0 && from != s) pinned[from] = true;
+            }
+        }
+    }
+    return true;
+}
+
+static bool late_last(nb_program *p) {
+    nb__step *sorted = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof *sorted + 1);
+    if (!sorted) return false;
+    int n = 0;
+    for (int late = 0; late < 2; late++)
+        for (int s = 0; s < p->n_steps; s++)
+            if (p->step[s].is_late == (late == 1)) sorted[n++] = p->step[s];
+    for (int s = 0; s < n; s++) {
+        p->step[s] = sorted[s];
+        for (int k = 0; k < p->step[s].n_nodes; k++) p->node[p->step[s].node[k]].step = s;
+    }
+    return true;
+}
+
+/* Whether step s, which computes node v, may write over kept storage that node `leaf` reads. */
+static bool may_overwrite(const nb_program *p, int leaf, int v) {
+    int             late = p->node[v].step;
+    const nb__node *value = &p->node[v];
+    bool            written = false; /* by the members of the step so far */
+    for (int s = late; s < p->n_steps; s++) {
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            const nb__node *n = &p->node[p->step[s].node[k]];
+            for (int m = 0; m < n->n_in; m++) {
+                const nb__node *in = &p->node[n->in[m]];
+                if (in->base != leaf) continue;
+                /* The step itself may read element i until it has written element i. */
+                if (s > late || written || in->offset || !nb__dims_equal(in->shape, value->shape) || memcmp(in->stride, value->stride, sizeof in->stride))
+                    return false;
+            }
+            written |= p->step[s].node[k] == v;
+        }
+    }
+    return true;
+}
+
+static void place_commits(nb_program *p, const int *leaf_of) {
+    for (int c = 0; c < p->n_commits; c++) {
+        nb__commit *commit = &p->commit[c];
+        nb__node   *value = &p->node[commit->node];
+        bool        free_value = p->step[value->step].is_late && value->buffer < 0;
+        int         leaf = leaf_of[c];
+        if (!free_value || (leaf >= 0 && !may_overwrite(p, leaf, commit->node))) continue;
+        value->buffer = p->n_buffers;
+        p->buffer[p->n_buffers++] = (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage};
+    }
+}
+
+static bool list_watched(nb_program *p) {
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++) n += p->node[i].is_watched && !p->node[i].is_dead && p->node[i].source == NB__COMPUTED;
+    if (!p->check_finite || !n) return true;
+    if (!(p->watched = nb__program_alloc(p, (size_t)n * sizeof *p->watched))) return false;
+    for (int i = 0; i < p->n_nodes; i++)
+        if (p->node[i].is_watched && !p->node[i].is_dead && p->node[i].source == NB__COMPUTED) p->watched[p->n_watched++] = i;
+    return true;
+}
+
+bool nb__schedule(nb_program *p) {
+    if (!mark_late(p) || !late_last(p)) return false;
+    p->buffer = nb__program_alloc(p, ((size_t)p->n_nodes + 1) * sizeof *p->buffer);
+    int *leaf_of = nb__step_alloc(p->nb, (size_t)p->n_commits * sizeof *leaf_of + 1);
+    if (!p->buffer || !leaf_of) return false;
+    int argument = 0;
+    for (int c = 0; c < p->n_commits; c++) leaf_of[c] = -1;
+    for (int i = 0; i < p->n_nodes; i++) {
+        nb__node *n = &p->node[i];
+        if (n->source == NB__ARGUMENT) argument++;
+        if (n->source == NB__COMPUTED || n->is_dead) continue;
+        n->buffer = p->n_buffers;
+        nb__buffer *b = &p->buffer[p->n_buffers++];
+        b->bytes = (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype);
+        if (n->source == NB__KEPT_LEAF) {
+            b->place = NB__IN_KEPT;
+            b->storage = n->kept->storage;
+            for (int c = 0; c < p->n_commits; c++)
+                if (p->commit[c].storage == b->storage) leaf_of[c] = i;
+        } else if (n->source == NB__CONSTANT) {
+            b->place = NB__IN_CONSTANT;
+            b->data = n->data;
+        } else {
+            b->place = NB__IN_ARGUMENT;
+            b->number = argument - 1;
+        }
+    }
+    for (int i = 0; i < p->n_roots; i++) {
+        if (p->root[i] < 0) continue;
+        nb__node *n = &p->node[p->root[i]];
+        n->buffer = p->n_buffers;
+        p->buffer[p->n_buffers++] = (nb__buffer){
+            .place = NB__IN_OUTPUT, .number = i, .bytes = (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)};
+    }
+    place_commits(p, leaf_of);
+    return list_watched(p);
+}

@@ -1,0 +1,184 @@
+/* run.c: a run of a program: its calls one after the other, the checks, then what changes kept tensors. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ops.h"
+#include "run.h"
+
+void nb_raise(const nb_call *call, int64_t element, const char *format, ...) {
+    struct nb_fault *f = call->fault;
+    while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) {}
+    if (!f->is_set || element < f->element) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(f->message, sizeof f->message, format, args);
+        va_end(args);
+        f->is_set = true;
+        f->element = element;
+    }
+    atomic_flag_clear_explicit(&f->lock, memory_order_release);
+}
+
+int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count) {
+    /* An exponent of all ones is infinity or NaN. Whole blocks first, without branches. */
+    enum { BLOCK = 1024 };
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        int64_t end = start + BLOCK < count ? start + BLOCK : count, bad = 0;
+        if (dtype == NB_F32) {
+            const uint32_t *x = data;
+            uint32_t        n = 0;
+            for (int64_t i = start; i < end; i++) n |= (x[i] & 0x7f800000u) == 0x7f800000u;
+            bad = n;
+            for (int64_t i = start; bad && i < end; i++)
+                if ((x[i] & 0x7f800000u) == 0x7f800000u) return i;
+        } else if (dtype == NB_F64) {
+            const uint64_t *x = data, mask = UINT64_C(0x7ff) << 52;
+            for (int64_t i = start; i < end; i++)
+                if ((x[i] & mask) == mask) return i;
+        }
+    }
+    return -1;
+}
+
+static void *buffer_data(nb_program *p, const nb__buffer *b) {
+    switch (b->place) {
+    case NB__IN_KEPT: return b->storage->borrowed ? (void *)(uintptr_t)b->storage->borrowed : b->storage->data;
+    case NB__IN_CONSTANT: return (void *)(uintptr_t)b->data;
+    case NB__IN_ARGUMENT: return p->argument[b->number];
+    case NB__IN_OUTPUT: return p->result[b->number];
+    case NB__IN_COMMIT: return b->storage->data;
+    default: return p->workspace + b->at;
+    }
+}
+
+static void set_pointers(nb_program *p, uint32_t stream_mark) {
+    nb_random_state random = p->nb->random;
+    for (int s = 0; s < p->n_steps; s++) {
+        nb__step *step = &p->step[s];
+        int       n = step->call.c.n_in + step->call.n_out;
+        for (int k = 0; k < n; k++) step->array[k].data = (char *)buffer_data(p, &p->buffer[step->buffer[k]]) + step->offset[k];
+        step->call.c.out = step->call.out[0];
+        if (p->node[step->node[0]].op->kind == NB_RANDOM) {
+            step->call.c.key[0] = (uint32_t)(random.seed ^ random.seed >> 32);
+            step->call.c.key[1] = (uint32_t)((const nb__create_attr *)p->node[step->node[0]].attr)->stream | stream_mark;
+            step->call.c.counter = random.step;
+        }
+    }
+}
+
+static void run_step(nb_program *p, nb__step *s) {
+    if (s->plan.run) s->plan.run(&s->plan, &s->call, p->workspace + p->scratch_at, p->nb->pool);
+    else p->node[s->node[0]].op->run(&s->call.c);
+}
+
+static bool fail_step(nb_program *p, const nb__step *s) {
+    nb_tensor where = {.nb = p->nb, .scope = p->node[s->node[0]].scope};
+    nb__fail_at(&where, NB_INVALID, "%s", p->fault->message);
+    return false;
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- NaN check */
+
+static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
+    const nb__buffer *b = &p->buffer[s->buffer[k]];
+    const nb_array   *a = &s->array[k];
+    return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k], (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
+}
+
+/* Runs the early steps again, each operator for itself, and names the first that makes NaN or infinity of finite operands. A constant
+ * infinity (a mask) is not one; if nothing else is found, a parameter or an input held it before. */
+static void find_source(nb_program *p, const char *seen_in) {
+    nb_program *q = nb__unfused(p);
+    if (!q) return;
+    set_pointers(q, 0);
+    const char *leaf = NULL;
+    for (int s = 0; s < q->n_steps && p->nb->status == NB_OK; s++) {
+        nb__step       *step = &q->step[s];
+        const nb__node *n = &q->node[step->node[0]];
+        bool            fed_finite = true;
+        for (int k = 0; k < step->call.c.n_in; k++) {
+            if (array_is_finite(q, step, k)) continue;
+            fed_finite = false;
+            if (q->buffer[step->buffer[k]].place == NB__IN_KEPT)
+                for (int i = 0; i < p->n_kept; i++)
+                    if (!leaf && p->kept[i] == q->buffer[step->buffer[k]].storage) leaf = p->kept_name[i];
+        }
+        run_step(q, step);
+        if (!fed_finite || n->op == &nb__op_full || array_is_finite(q, step, step->call.c.n_in)) continue;
+        nb_tensor   where = {.nb = p->nb, .scope = n->scope};
+        const char *group = n->scope->group, *part = n->is_backward ? "the backward part of " : "";
+        nb__fail_at(&where, NB_NOT_FINITE, "NaN or infinity in %s: it arose first in %s%s%s%s%s, result %s", seen_in, part,
+                    group[0] ? group : n->op->name, group[0] ? " (" : "", group[0] ? n->op->name : "", group[0] ? ")" : "",
+                    nb__dims_text(n->shape).at);
+    }
+    if (leaf) nb_fail(p->nb, NB_NOT_FINITE, "NaN or infinity in %s: %s holds it already", seen_in, leaf);
+    nb__program_free(q);
+}
+
+static bool name_not_finite(nb_program *p, const char *seen_in) {
+    find_source(p, seen_in);
+    nb_fail(p->nb, NB_NOT_FINITE, "NaN or infinity in %s", seen_in);
+    return false;
+}
+
+static bool check_finite(nb_program *p) {
+    for (int i = 0; i < p->n_watched; i++) {
+        const nb__node   *n = &p->node[p->watched[i]];
+        const nb__buffer *b = &p->buffer[p->node[n->base].buffer];
+        if (nb__first_not_finite(n->dtype, buffer_data(p, b), (int64_t)(b->bytes / nb_dtype_size(n->dtype))) >= 0)
+            return name_not_finite(p, "a gradient");
+    }
+    for (int i = 0; i < p->n_roots; i++) {
+        if (p->root[i] < 0) continue;
+        const nb__node *n = &p->node[p->root[i]];
+        if (nb__first_not_finite(n->dtype, p->result[i], nb__dims_count(n->shape)) >= 0)
+            return name_not_finite(p, p->output[i]->name[0] ? p->output[i]->name : i == 0 ? "the first result" : "a result");
+    }
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- runs */
+
+static bool run_all(nb_program *p) {
+    int s = 0;
+    p->fault->is_set = false;
+    for (; s < p->n_steps && !p->step[s].is_late; s++) {
+        run_step(p, &p->step[s]);
+        if (p->fault->is_set) return fail_step(p, &p->step[s]);
+    }
+    if (p->check_finite && !check_finite(p)) return false;
+    for (; s < p->n_steps; s++) run_step(p, &p->step[s]);
+    for (int c = 0; c < p->n_commits; c++) {
+        const nb__commit *commit = &p->commit[c];
+        void             *from = buffer_data(p, &p->buffer[p->node[commit->node].buffer]);
+        if (from != commit->storage->data) memcpy(commit->storage->data, from, commit->storage->bytes);
+    }
+    return true;
+}
+
+bool nb__run(nb_program *p, uint32_t stream_mark) {
+    set_pointers(p, stream_mark);
+    unsigned state = nb__float_enter();
+    bool     good = run_all(p);
+    nb__float_leave(state);
+    for (int i = 0; i < p->n_kept; i++) p->kept[i]->borrowed = NULL;
+    return good;
+}
+
+bool nb_run(nb_program *p) {
+    nb_context *nb = p->nb;
+    if (nb->status != NB_OK) return false;
+    if (!p->is_good) {
+        nb_fail(nb, NB_INVALID, "nb_run: this program did not compile");
+        return false;
+    }
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) p->output[i]->value = p->result[i];
+    if (!nb__run(p, 0)) return false;
+    if (p->has_random) nb->random.step++;
+    nb->serial++;
+    for (int c = 0; c < p->n_commits; c++)
+        if (p->commit[c].storage->is_versioned) p->commit[c].storage->written = nb->serial;
+    return true;
+}

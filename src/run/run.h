@@ -1,0 +1,25 @@
+/* run.h: running programs. */
+#ifndef NB_RUN_H
+#define NB_RUN_H
+
+#include <stdatomic.h>
+
+#include "program.h"
+
+/* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
+struct nb_fault {
+    atomic_flag lock;
+    bool        is_set;
+    int64_t     element;
+    char        message[256];
+};
+
+/* Runs a program whose arguments and results point somewhere. Updates kept tensors only when all went well. */
+bool nb__run(nb_program *p, uint32_t stream_mark);
+
+/* Whether all values are finite; f32 and f64 (others are). The index of the first that is not, or -1. */
+int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count);
+
+void nb__cache_free(nb_context *nb);
+
+#endif
