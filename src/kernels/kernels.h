@@ -22,11 +22,11 @@ void     nb__float_leave(unsigned state);
 
 /* ---------------------------------------------------------------------------------------------------- isa.c: instruction sets */
 
-/* The elementwise operators by number: rows of elementwise.def. */
+/* The elementwise operators by number. */
 enum nb__row {
-#define ROW_NUMBER(name) NB__ROW_##name,
-#include "rows.def"
-#undef ROW_NUMBER
+#define ROW(name, ...) NB__ROW_##name,
+#include "elementwise.def"
+#undef ROW
     NB__ROWS
 };
 
@@ -83,7 +83,7 @@ typedef struct nb__region {
 } nb__region;
 /* call->c.in: the operands; call->out: the results; all of one logical shape. */
 bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads, nb__plan *plan);
-/* Whether a row has a tile for an operand of this type (f32; bool for logic). */
+/* Whether a row has a tile for an operand of this type (f32; bool for logic). Of several operands: the type of the last. */
 bool nb__row_has_tile(int row, nb_dtype operand);
 
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */

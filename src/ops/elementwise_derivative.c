@@ -1,0 +1,59 @@
+/* elementwise_derivative.c: the derivatives of elementwise.def. They are graphs, so that they can be differentiated again. */
+#include "elementwise.h"
+
+#define K(value) nb__scalar(dy, value)
+#define NONE NULL
+
+/* Slopes in which a subgraph is used more than once. */
+
+/* Phi(x) + x Phi'(x) = (1 + erf(x / sqrt 2)) / 2 + x e^(-x^2 / 2) / sqrt(2 pi) */
+static nb_tensor *gelu_slope(nb_tensor *x) {
+    nb_tensor *phi = nb_mul(nb__scalar(x, 0.5), nb_add(nb__scalar(x, 1), nb_erf(nb_mul(x, nb__scalar(x, 0.70710678118654752440)))));
+    nb_tensor *density = nb_mul(nb__scalar(x, 0.39894228040143267794), nb_exp(nb_mul(nb__scalar(x, -0.5), nb_square(x))));
+    return nb_add(phi, nb_mul(x, density));
+}
+
+/* s + x s (1 - s) 2u' with s = sigma(2u), 2u = k x (1 + h x^2), 2u' = k (1 + 3h x^2) */
+static nb_tensor *gelu_tanh_slope(nb_tensor *x) {
+    nb_tensor *k = nb__scalar(x, 1.5957691216057307117), *one = nb__scalar(x, 1), *square = nb_square(x);
+    nb_tensor *s = nb_sigmoid(nb_mul(nb_mul(k, x), nb_add(one, nb_mul(nb__scalar(x, 0.044715), square))));
+    nb_tensor *u2 = nb_mul(k, nb_add(one, nb_mul(nb__scalar(x, 3 * 0.044715), square)));
+    return nb_add(s, nb_mul(nb_mul(x, u2), nb_mul(s, nb_sub(one, s))));
+}
+
+/* s (1 + x (1 - s)) with s = sigma(x) */
+static nb_tensor *silu_slope(nb_tensor *x) {
+    nb_tensor *one = nb__scalar(x, 1), *s = nb_sigmoid(x);
+    return nb_mul(s, nb_add(one, nb_mul(x, nb_sub(one, s))));
+}
+
+/* t + x sigma(x) (1 - t^2) with t = tanh(log(1 + e^x)) */
+static nb_tensor *mish_slope(nb_tensor *x) {
+    nb_tensor *t = nb_tanh(nb_softplus(x));
+    return nb_add(t, nb_mul(nb_mul(x, nb_sigmoid(x)), nb_sub(nb__scalar(x, 1), nb_square(t))));
+}
+
+/* dL/d(operand i) of one row, of y's shape. */
+static nb_tensor *slope(nb_tensor *y, nb_tensor *dy, int i) {
+    nb_tensor  *a = y->in[0], *b = y->n_in > 1 ? y->in[1] : NULL, *c = y->n_in > 2 ? y->in[2] : NULL;
+    nb__scalars s = {0};
+    if (y->attr) s = *(const nb__scalars *)y->attr;
+    double p = s.p, q = s.q;
+    (void)c;
+    switch (3 * nb__row_of(y->op) + i) {
+#define ROW(name, operands, parameters, types, result, formula, da, db, dc, ...) \
+    case 3 * NB__ROW_NUMBER_##name + 0: return da; \
+    case 3 * NB__ROW_NUMBER_##name + 1: return db; \
+    case 3 * NB__ROW_NUMBER_##name + 2: return dc;
+#include "elementwise.def"
+#undef ROW
+    default: return NULL;
+    }
+}
+
+void nb__row_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx) {
+    for (int i = 0; i < y->n_in; i++) {
+        nb_tensor *d = want[i] ? slope(y, dy, i) : NULL;
+        if (d) dx[i] = nb__sum_to(d, y->in[i]->shape);
+    }
+}
