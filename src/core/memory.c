@@ -50,8 +50,11 @@ static char *chunk_data(nb__chunk *c) { return (char *)c + CHUNK_HEAD; }
 /* Chunks stay with the arena when it is reset, so that a loop of equal steps allocates only in its first rounds. */
 void *nb__arena_alloc(nb_context *nb, nb__arena *a, size_t size) {
     if (size > (size_t)NB__MAX_BYTES) goto fail;
-    size = (size + NB__ALIGN - 1) & ~(size_t)(NB__ALIGN - 1);
-    while (!a->current || a->current->size - a->used < size) {
+    /* Small blocks (nodes, lists, numbers) need no cache line of their own; arrays do. */
+    size_t align = size < 4 * NB__ALIGN ? 16 : NB__ALIGN;
+    size = (size + align - 1) & ~(align - 1);
+    if (a->current) a->used = (a->used + align - 1) & ~(align - 1);
+    while (!a->current || a->used > a->current->size || a->current->size - a->used < size) {
         nb__chunk **next = a->current ? &a->current->next : &a->first;
         if (*next && (*next)->size >= size) {
             a->current = *next;
