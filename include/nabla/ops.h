@@ -99,7 +99,7 @@ NB_API nb_tensor *nb_min(nb_tensor *x, nb_dims axes, bool keepdim);
 NB_API nb_tensor *nb_prod(nb_tensor *x, nb_dims axes, bool keepdim);  /* N; derivative right where factors are 0, twice too */
 NB_API nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* sum (x - mean)^2 / (n - correction)  F */
 NB_API nb_tensor *nb_std(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* its square root */
-NB_API nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim);      /* (sum |x|^p)^(1/p), p > 0 or infinity; derivative 0 at 0  F */
+NB_API nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim);      /* (sum |x|^p)^(1/p), p > 0 or infinity; derivative 0 at 0; tie: as max  F */
 NB_API nb_tensor *nb_argmax(nb_tensor *x, int axis, bool keepdim);    /* -> i64, the first on ties; NaN counts as largest */
 NB_API nb_tensor *nb_argmin(nb_tensor *x, int axis, bool keepdim);    /* -> i64, the first on ties; NaN counts as smallest */
 NB_API nb_tensor *nb_any(nb_tensor *x, nb_dims axes, bool keepdim);   /* bool -> bool */

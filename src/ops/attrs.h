@@ -40,6 +40,16 @@ typedef struct nb__slice_attr {
     nb_dims start, step, size;
 } nb__slice_attr;
 
+/* its adjoint: zeros of `shape` with the operand's elements at start + i step */
+typedef struct nb__slice_grad_attr {
+    nb__slice_attr slice;
+    nb_dims        shape;
+} nb__slice_grad_attr;
+
+typedef struct nb__one_hot_attr {
+    int64_t classes, dtype;
+} nb__one_hot_attr;
+
 typedef struct nb__pad_attr {
     nb_dims before, after;
     double  value;

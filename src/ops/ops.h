@@ -31,5 +31,11 @@ double  nb__load(const nb_array *a, int64_t offset);
 void    nb__store(const nb_array *a, int64_t offset, double value);
 int64_t nb__load_int(const nb_array *a, int64_t offset);
 void    nb__store_int(const nb_array *a, int64_t offset, int64_t value);
+/* Copies in's elements to out, which has the same shape and type, at any strides (view.c). */
+void nb__copy_elements(const nb_array *out, const nb_array *in);
+/* Sets all of out (join.c). */
+void nb__fill_elements(const nb_array *out, double value);
+/* nb_op.flops of what only moves elements (view.c). */
+double nb__no_flops(const nb_tensor *y);
 
 #endif

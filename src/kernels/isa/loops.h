@@ -1,0 +1,21 @@
+/* loops.h: the loops other than elementwise tiles that are compiled once for each instruction set. A processor's set is reached through
+ * nb__isa.loops (isa.c). Every set adds in the same order, in 16 lanes, so that the number of threads never shows. */
+#ifndef NB_LOOPS_H
+#define NB_LOOPS_H
+
+#include <stdint.h>
+
+/* x: n contiguous elements, n >= 1 but for sum and prod. The largest and the smallest are NaN where one element is. */
+struct nb__loops {
+    double  (*sum)(const float *x, int64_t n);
+    double  (*prod)(const float *x, int64_t n);
+    float   (*max)(const float *x, int64_t n);
+    float   (*min)(const float *x, int64_t n);
+    int64_t (*find)(const float *x, int64_t n, float value); /* the first place of value (of any NaN for NaN); -1: nowhere */
+    /* sum[j] += x[0, j] + x[1, j] + ... for n columns of `rows` rows that lie `stride` apart. */
+    void    (*sum_columns)(double *sum, const float *x, int64_t rows, int64_t stride, int64_t n);
+};
+
+extern const struct nb__loops nb__loops_baseline, nb__loops_v3, nb__loops_v4;
+
+#endif
