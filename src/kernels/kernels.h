@@ -41,6 +41,8 @@ typedef struct nb__isa {
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
 } nb__isa;
 
+extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */
+
 /* The best set this processor has (name NULL), or the named one; NULL when there is none of that name or the processor lacks it. */
 const nb__isa *nb__isa_find(const char *name);
 

@@ -36,7 +36,7 @@
 
 static double MIN(double a, double b) { return a < b || a != a ? a : b; }
 static double MAX(double a, double b) { return a > b || a != a ? a : b; }
-static double SIGN(double a) { return a != a ? a : (double)((a > 0) - (a < 0)); }
+static double SIGN(double a) { return (a > 0) - (a < 0); }
 
 /* fmod has the sign of a. */
 static double MOD(double a, double b) {
