@@ -172,7 +172,9 @@ bool nb__layout(nb_program *p, bool free_order) {
         nb__node *node = &p->node[i];
         node->base = i;
         if (node->is_dead || (node->source == NB__COMPUTED && node->op->kind == NB_ASSIGN)) continue;
-        if (node->source != NB__COMPUTED) {
+        if (node->is_splat) {
+            memset(node->stride, 0, sizeof node->stride);
+        } else if (node->source != NB__COMPUTED) {
             row_major(node);
         } else if (node->op->kind == NB_VIEW) {
             if (!resolve_view(p, i)) return false;

@@ -14,6 +14,12 @@
 #include "core.h"
 #include "kernels.h"
 
+#ifdef NB_CHECK_BUILD
+enum { NB__GUARD = 64 };
+#else
+enum { NB__GUARD = 0 };
+#endif
+
 typedef enum nb__source {
     NB__COMPUTED,
     NB__KEPT_LEAF,
@@ -33,6 +39,7 @@ typedef struct nb__node {
     nb__scope       *scope;
     uint64_t         serial;
     bool             is_watched, is_backward, is_dead;
+    bool             is_splat; /* CONSTANT: one element, all strides 0 */
     int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
     int              base;     /* the node whose buffer it lies in: itself, or what it is a view of */
     int              buffer;   /* of a base */

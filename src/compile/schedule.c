@@ -109,7 +109,7 @@ bool nb__schedule(nb_program *p) {
         if (n->source == NB__COMPUTED || n->is_dead) continue;
         n->buffer = p->n_buffers;
         nb__buffer *b = &p->buffer[p->n_buffers++];
-        b->bytes = (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype);
+        b->bytes = (n->is_splat ? 1 : (size_t)nb__dims_count(n->shape)) * nb_dtype_size(n->dtype);
         if (n->source == NB__KEPT_LEAF) {
             b->place = NB__IN_KEPT;
             b->storage = n->kept->storage;

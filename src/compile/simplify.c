@@ -1,4 +1,5 @@
-/* simplify.c: equal nodes become one, and nodes that nobody needs go. Neither changes a bit of any result. */
+/* simplify.c: equal nodes become one, constants become single elements, and nodes that nobody needs go. None of it changes a bit of any
+ * result. */
 #include <string.h>
 
 #include "ops.h"
@@ -67,8 +68,24 @@ static void mark_dead(nb_program *p, bool check_finite) {
     }
 }
 
+/* A tensor full of one value is that element, shown everywhere by strides of 0. */
+static bool splat_constants(nb_program *p) {
+    for (int i = 0; i < p->n_nodes; i++) {
+        nb__node *n = &p->node[i];
+        if (n->source != NB__COMPUTED || n->op != &nb__op_full) continue;
+        void *element = nb__program_alloc(p, NB__ALIGN);
+        if (!element) return false;
+        nb_call call = {.out = {.data = element, .dtype = n->dtype}, .attr = n->attr};
+        n->op->run(&call);
+        n->source = NB__CONSTANT;
+        n->data = element;
+        n->is_splat = true;
+    }
+    return true;
+}
+
 bool nb__simplify(nb_program *p, bool merge) {
-    if (merge && !merge_equal(p)) return false;
+    if (merge && !(merge_equal(p) && splat_constants(p))) return false;
     mark_dead(p, p->check_finite);
     return true;
 }

@@ -67,9 +67,24 @@ static void set_pointers(nb_program *p, uint32_t stream_mark) {
     }
 }
 
+/* Check builds: the bytes behind each result of a step in the workspace, set before it and looked at after it. */
+static void guard_results(nb_program *p, const nb__step *s, bool look) {
+    for (int k = 0; NB__GUARD && k < s->call.n_out; k++) {
+        const nb__buffer *b = &p->buffer[s->buffer[s->call.c.n_in + k]];
+        if (b->place != NB__IN_WORKSPACE) continue;
+        unsigned char *guard = (unsigned char *)p->workspace + b->at + b->bytes;
+        for (int i = 0; i < NB__GUARD; i++) {
+            if (!look) guard[i] = 0xa5;
+            else if (guard[i] != 0xa5) nb_fail(p->nb, NB_INVALID, "%s wrote behind its result", p->node[s->node[0]].op->name);
+        }
+    }
+}
+
 static void run_step(nb_program *p, nb__step *s) {
+    guard_results(p, s, false);
     if (s->plan.run) s->plan.run(&s->plan, &s->call, p->workspace + p->scratch_at, p->nb->pool);
     else p->node[s->node[0]].op->run(&s->call.c);
+    guard_results(p, s, true);
 }
 
 static bool fail_step(nb_program *p, const nb__step *s) {
@@ -154,11 +169,12 @@ static bool run_all(nb_program *p) {
         void             *from = buffer_data(p, &p->buffer[p->node[commit->node].buffer]);
         if (from != commit->storage->data) memcpy(commit->storage->data, from, commit->storage->bytes);
     }
-    return true;
+    return p->nb->status == NB_OK;
 }
 
 bool nb__run(nb_program *p, uint32_t stream_mark) {
     set_pointers(p, stream_mark);
+    if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */
     unsigned state = nb__float_enter();
     bool     good = run_all(p);
     nb__float_leave(state);
