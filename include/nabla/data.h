@@ -1,4 +1,6 @@
-/* nabla/data.h: data sets, weights and checkpoints in files. Included by nabla.h. */
+/* nabla/data.h: data sets, weights and checkpoints in files. Included by nabla.h.
+ *
+ * In a context that has failed nothing is read and nothing is written: these functions return false or NULL. */
 #ifndef NABLA_DATA_H
 #define NABLA_DATA_H
 #ifdef __cplusplus
@@ -12,12 +14,13 @@ typedef struct nb_dataset nb_dataset;
 typedef enum nb_part { NB_TRAIN_PART, NB_TEST_PART } nb_part;
 
 /* The training or the test part of a folder in MNIST's format: {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte, plain or with .gz
- * (LeCun & Cortes, 1998). Items are [1, rows, columns] of u8. NULL on an error: missing, damaged, contradictory files. */
+ * (LeCun & Cortes, 1998). Items are [1, rows, columns] of u8; there are as many classes as the highest label says, and one. NULL on an
+ * error: missing, damaged, contradictory files. */
 NB_API nb_dataset *nb_dataset_idx(nb_context *nb, const char *folder, nb_part part);
 /* From memory, copied: items u8 or f32 [count, item...], labels below classes. */
 NB_API nb_dataset *nb_dataset_from(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const void *items, const int64_t *labels,
                                    int64_t classes);
-/* Takes `count` random items out of a set into a new one (validation). */
+/* Takes `count` random items out of a set into a new one (validation). Which ones depends on seed and sizes only; both keep their order. */
 NB_API nb_dataset *nb_dataset_split(nb_dataset *d, int64_t count, uint64_t seed);
 NB_API void        nb_dataset_free(nb_dataset *d);
 NB_API int64_t     nb_dataset_count(const nb_dataset *d);
@@ -45,7 +48,8 @@ NB_API void       nb_loader_free(nb_loader *l);
 NB_API int64_t    nb_loader_steps(const nb_loader *l); /* batches an epoch */
 /* Starts an epoch at a batch (0: its beginning); for resuming too. */
 NB_API bool       nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch);
-/* Fills x (f32 [batch, item...]) and y (i64 [batch]) with the next batch; false at the end of the epoch. */
+/* Fills x (f32 [batch, item...], or another shape of as many elements that begins with batch) and y (i64 [batch]) with the next batch;
+ * false at the end of the epoch. Both read the loader's memory (nb_set_in_place), so run before the next call with this loader. */
 NB_API bool       nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y);
 
 /* ------------------------------------------------------------------------------------------------------------ weights, files -- */
