@@ -1,0 +1,217 @@
+/* test_compile.c: what programs promise: assigns, outputs, updates, passes, memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "nabla.h"
+
+static nb_tensor *param(nb_context *nb, const char *name, float value) {
+    return nb_param(nb, name, nb_full(nb, NB_F32, nb_shape(3), value));
+}
+
+static float first(nb_tensor *t) {
+    const float *x = nb_data(t);
+    return x ? x[0] : NAN;
+}
+
+/* Every read sees the value from before the run: two tensors change places. */
+static void test_swap(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *a = param(nb, "a", 1), *b = param(nb, "b", 2);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_assign(a, b), nb_assign(b, a)));
+    assert_true(nb_run(p));
+    assert_true(first(a) == 2 && first(b) == 1);
+    assert_true(nb_run(p));
+    assert_true(first(a) == 1 && first(b) == 2);
+    assert_true(nb_output(p, 0) == a);
+    nb_close(nb);
+}
+
+/* The same with arithmetic that could be done in place. */
+static void test_old_values(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *a = param(nb, "a", 1), *b = param(nb, "b", 2);
+    nb_tensor  *new_a = nb_add(a, b), *new_b = nb_sub(a, nb_mul(b, nb_number(nb, 3)));
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(a, nb_axes(), false), nb_assign(a, new_a), nb_assign(b, new_b)));
+    assert_true(nb_run(p));
+    assert_true(nb_item(nb_output(p, 0)) == 3);
+    assert_true(first(a) == 3 && first(b) == -5);
+    nb_close(nb);
+}
+
+static void test_failed_run_changes_nothing(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *a = param(nb, "a", 1), *label = nb_input(nb, "label", NB_I64, nb_shape(1));
+    nb_tensor  *picked = nb_gather(nb_add(a, a), 0, label);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, picked, nb_assign(a, nb_mul(a, nb_number(nb, 5)))));
+    int64_t     bad = 7, good = 2;
+    assert_true(nb_set(label, &bad, sizeof bad));
+    assert_false(nb_run(p));
+    assert_non_null(strstr(nb_error(nb), "7"));
+    nb_error_clear(nb);
+    assert_true(first(a) == 1);
+    assert_true(nb_set(label, &good, sizeof good));
+    assert_true(nb_run(p));
+    assert_true(first(nb_output(p, 0)) == 2 && first(a) == 5);
+    nb_close(nb);
+}
+
+static void test_assigned_twice(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *a = param(nb, "a", 1);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_assign(a, nb_neg(a)), nb_assign(a, nb_exp(a))));
+    assert_false(nb_run(p));
+    assert_non_null(strstr(nb_error(nb), "a is assigned twice in one program"));
+    nb_close(nb);
+}
+
+static void test_update_comes_along(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *count = param(nb, "count", 0), *x = param(nb, "x", 4);
+    nb_tensor  *y = nb_with_update(nb_sqrt(x), nb_assign(count, nb_add(count, nb_number(nb, 1))));
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_neg(y)));
+    for (int i = 0; i < 3; i++) assert_true(nb_run(p));
+    assert_true(first(count) == 3 && first(nb_output(p, 0)) == -2);
+    nb_close(nb);
+}
+
+/* Leaves, views, constants and the same tensor twice as results. */
+static void test_outputs(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    float       v[6] = {1, 2, 3, 4, 5, 6}, want[6] = {1, 4, 2, 5, 3, 6};
+    nb_tensor  *x = nb_param(nb, "x", nb_from(nb, NB_F32, nb_shape(2, 3), v)), *t = nb_transpose(x, 0, 1), *s = nb_square(x);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, x, t, s, s, nb_ones(nb, NB_F32, nb_shape(2)), nb_flip(x, nb_axes(1))));
+    nb_next_step(nb); /* the program owns all it needs */
+    assert_true(nb_run(p));
+    assert_memory_equal(nb_data(nb_output(p, 0)), v, sizeof v);
+    assert_memory_equal(nb_data(nb_output(p, 1)), want, sizeof want);
+    for (int i = 0; i < 6; i++) {
+        assert_true(((const float *)nb_data(nb_output(p, 2)))[i] == v[i] * v[i]);
+        assert_true(((const float *)nb_data(nb_output(p, 3)))[i] == v[i] * v[i]);
+    }
+    assert_true(((const float *)nb_data(nb_output(p, 4)))[1] == 1);
+    assert_true(first(nb_output(p, 5)) == 3);
+    assert_true(nb_has_failed(nb_output(p, 6)));
+    nb_close(nb);
+}
+
+/* A product of which only the transpose is used, as in the weight gradient of a linear layer. */
+static void test_transposed_product(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    float       a[6] = {1, 2, 3, 4, 5, 6}, b[12] = {1, 0, 2, 1, 3, 1, 0, 2, 1, 1, 1, 1};
+    nb_tensor  *x = nb_from(nb, NB_F32, nb_shape(2, 3), a), *y = nb_from(nb, NB_F32, nb_shape(3, 4), b);
+    nb_tensor  *c = nb_matmul(x, y), *ct = nb_transpose(nb_matmul(x, y), 0, 1);
+    assert_true(nb_eval(nb, nb_list_of(nb, c)) && nb_eval(nb, nb_list_of(nb, ct)));
+    const float *p = nb_data(c), *q = nb_data(ct);
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 4; j++) assert_true(p[4 * i + j] == q[2 * j + i]);
+    nb_close(nb);
+}
+
+/* A small net, forward and backward, with an update in place: the passes change memory and calls, not results. */
+static nb_program *small_net(nb_context *nb, const char *passes, nb_tensor **w) {
+    float values[40];
+    for (int i = 0; i < 40; i++) values[i] = (float)sin(i + 1.0);
+    nb_tensor *x = nb_from(nb, NB_F32, nb_shape(8, 5), values);
+    *w = nb_param(nb, "w", nb_from(nb, NB_F32, nb_shape(4, 5), values));
+    nb_tensor *h = nb_tanh(nb_linear(x, *w, NULL)), *loss = nb_mean(nb_square(nb_sub(h, nb_number(nb, 0.3))), nb_axes(), false);
+    nb_tensor *g = nb_grads(loss, NULL, nb_list_of(nb, *w)).at[0];
+    nb_tensor *step = nb_assign(*w, nb_sub(*w, nb_mul(nb_number(nb, 0.5), g)));
+    nb_compile_options o = {.passes = passes};
+    return nb_compile_with(nb, nb_list_of(nb, loss, step), &o);
+}
+
+static void test_passes(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w_all, *w_none;
+    nb_program *all = small_net(nb, "all", &w_all), *none = small_net(nb, "none", &w_none);
+    for (int i = 0; i < 5; i++) assert_true(nb_run(all) && nb_run(none));
+    for (int i = 0; i < 20; i++) {
+        double a = ((const float *)nb_data(w_all))[i], b = ((const float *)nb_data(w_none))[i];
+        assert_true(fabs(a - b) < 1e-5);
+    }
+    nb_program_info i = nb_program_describe(all), j = nb_program_describe(none);
+    assert_true(i.calls <= j.calls && i.workspace_bytes <= j.workspace_bytes && i.kept_bytes > 0);
+    nb_compile_options wrong = {.passes = "fuse,fussy"};
+    assert_false(nb_run(nb_compile_with(nb, nb_list_of(nb, nb_neg(w_all)), &wrong)));
+    assert_non_null(strstr(nb_error(nb), "\"fussy\" is none of simplify"));
+    nb_close(nb);
+}
+
+static void test_not_finite_is_named(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w = param(nb, "w", -1), *x = nb_input(nb, "x", NB_F32, nb_shape(3));
+    float       one[3] = {1, 1, 1};
+    nb_scope_push(nb, "fc1");
+    nb_tensor *y = nb_log(nb_mul(w, x));
+    nb_scope_pop(nb);
+    nb_tensor *loss = nb_sum(nb_square(nb_exp(y)), nb_axes(), false);
+    nb_compile_options o = {.check_finite = true};
+    nb_program *p = nb_compile_with(nb, nb_list_of(nb, loss, nb_assign(w, nb_sub(w, y))), &o);
+    assert_true(nb_set(x, one, sizeof one));
+    assert_false(nb_run(p));
+    assert_int_equal(nb_error_status(nb), NB_NOT_FINITE);
+    assert_string_equal(nb_error(nb), "layer fc1: NaN or infinity in the first result: it arose first in log, result [3]");
+    nb_error_clear(nb);
+    assert_true(first(w) == -1);
+    float minus[3] = {-1, -1, -1};
+    assert_true(nb_set(x, minus, sizeof minus) && nb_run(p));
+    nb_close(nb);
+}
+
+static void test_random(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *x = nb_param(nb, "x", nb_ones(nb, NB_F32, nb_shape(1000)));
+    nb_tensor  *y = nb_dropout(x, nb_number(nb, 0.5)), *g = nb_grads(nb_sum(y, nb_axes(), false), NULL, nb_list_of(nb, x)).at[0];
+    nb_program *p = nb_compile(nb, nb_list_of(nb, y, g));
+    float       before[1000];
+    assert_true(nb_run(p));
+    assert_memory_equal(nb_data(nb_output(p, 0)), nb_data(nb_output(p, 1)), 4000); /* one mask for both */
+    memcpy(before, nb_data(nb_output(p, 0)), 4000);
+    assert_true(nb_run(p));
+    assert_memory_not_equal(nb_data(nb_output(p, 0)), before, 4000);
+    nb_set_random(nb, (nb_random_state){.seed = 0, .step = 0});
+    assert_true(nb_run(p));
+    assert_memory_equal(nb_data(nb_output(p, 0)), before, 4000);
+    /* Define-by-run: the same node has one value within its step, also when its graph is evaluated in parts. */
+    assert_true(nb_eval(nb, nb_list_of(nb, y)) && nb_eval(nb, nb_list_of(nb, g)));
+    assert_memory_equal(nb_data(y), nb_data(g), 4000);
+    nb_close(nb);
+}
+
+static void test_out_of_date(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w = param(nb, "w", 1), *y = nb_neg(w);
+    float       two[3] = {2, 2, 2};
+    assert_true(nb_set(w, two, sizeof two));
+    assert_true(isnan(first(y)));
+    assert_non_null(strstr(nb_error(nb), "the result of neg was made from w before that changed"));
+    nb_error_clear(nb);
+    assert_true(first(nb_neg(w)) == -2);
+    nb_close(nb);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
+        cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_passes),         cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
+        cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
