@@ -1,0 +1,118 @@
+/* compose.c: layers made of layers, and layers of the user's own. */
+#include <stdio.h>
+#include <string.h>
+
+#include "nn.h"
+
+/* Whether the layers can be put into another one. */
+static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
+    for (int i = 0; i < n && !nb_error(nb); i++) {
+        if (!layers[i]) nb_fail(nb, NB_INVALID, "%s: layer %d is NULL", type, i);
+        else if (layers[i]->nb != nb) nb_fail(nb, NB_INVALID, "%s: layer %d belongs to another context", type, i);
+        else if (layers[i]->parent) nb_fail(nb, NB_INVALID, "%s: layer %d is inside another layer already", type, i);
+        else if (layers[i]->height + 1 >= NB__MAX_NESTING) nb_fail(nb, NB_INVALID, "%s: more than %d layers in layers", type, NB__MAX_NESTING);
+        for (int k = 0; k < i && !nb_error(nb); k++)
+            if (layers[k] == layers[i]) nb_fail(nb, NB_INVALID, "%s: layers %d and %d are the same one", type, k, i);
+    }
+    return !nb_error(nb);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ sequential */
+
+static nb_tensor *sequential_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
+    for (int i = 0; i < l->n_inside; i++) x = nb_layer_apply(l->inside[i], x, mode);
+    return x;
+}
+
+static const nb__layer_kind sequential = {"sequential", sizeof(nb_layer), sequential_apply, NULL};
+
+nb_layer *nb_layer_sequential(nb_context *nb, int n, nb_layer *const *layers) {
+    if (!check_inside(nb, "sequential", n, layers)) return NULL;
+    nb_layer *l = nb__layer_begin(nb, &sequential, 0, n);
+    for (int i = 0; i < n && l; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        nb__layer_adopt(l, i, layers[i], name);
+    }
+    return nb__layer_end(l);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- residual */
+
+static nb_tensor *residual_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
+    nb_tensor *inner = nb_layer_apply(l->inside[0], x, mode);
+    if (nb_has_failed(inner)) return inner;
+    nb_dims a = nb_shape_of(x), b = nb_shape_of(inner);
+    bool    same = a.rank == b.rank;
+    for (int i = 0; same && i < a.rank; i++) same = a.size[i] == b.size[i];
+    if (same) return nb_add(x, inner);
+    char from[128], to[128];
+    return nb_fail(l->nb, NB_INVALID, "residual: the layers inside make %s of %s; to be added, both must be equal",
+                   nb__shape_text(b, to, sizeof to), nb__shape_text(a, from, sizeof from));
+}
+
+static const nb__layer_kind residual = {"residual", sizeof(nb_layer), residual_apply, NULL};
+
+nb_layer *nb_layer_residual(nb_context *nb, nb_layer *inner) {
+    if (!check_inside(nb, "residual", 1, &inner)) return NULL;
+    nb_layer *l = nb__layer_begin(nb, &residual, 0, 1);
+    if (l) nb__layer_adopt(l, 0, inner, "");
+    return nb__layer_end(l);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- custom */
+
+typedef struct custom_layer {
+    nb_layer           layer;
+    nb_layer_function *function;
+    void              *user;
+    void (*free_user)(void *user);
+    char *names; /* of type and tensors, one after the other */
+} custom_layer;
+
+static nb_tensor *custom_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
+    nb_list state = nb_list_new(l->nb, l->n_slots);
+    for (int i = 0; i < state.n; i++) state.at[i] = l->slots[i].tensor;
+    return ((custom_layer *)l)->function(state, x, mode, ((custom_layer *)l)->user);
+}
+
+static void custom_free(nb_layer *l) {
+    custom_layer *c = (custom_layer *)l;
+    if (c->free_user) c->free_user(c->user);
+    nb_free(l->nb, c->names);
+}
+
+static const nb__layer_kind custom = {"custom", sizeof(custom_layer), custom_apply, custom_free};
+
+/* Copies a name into the block and moves on. */
+static const char *keep_name(char **at, const char *name) {
+    char  *copy = *at;
+    size_t n = strlen(name) + 1;
+    memcpy(copy, name, n);
+    *at += n;
+    return copy;
+}
+
+nb_layer *nb_layer_custom(nb_context *nb, const char *type, nb_layer_function *apply, nb_list state, int n_trainable, void *user,
+                          void (*free_user)(void *user)) {
+    nb_layer *l = nb__layer_begin(nb, &custom, state.n, 0);
+    if (!l) {
+        if (free_user) free_user(user);
+        return NULL;
+    }
+    custom_layer *c = (custom_layer *)l;
+    c->function = apply;
+    c->user = user;
+    c->free_user = free_user;
+    size_t bytes = strlen(type) + 1;
+    for (int i = 0; i < state.n; i++) {
+        if (!nb_is_kept(state.at[i])) nb_fail(nb, NB_INVALID, "%s: tensor %d of its state is not kept: make it with nb_param", type, i);
+        bytes += strlen(nb_name(state.at[i])) + 1;
+    }
+    char *at = c->names = nb_alloc(nb, bytes);
+    if (nb_error(nb)) return nb__layer_end(l);
+    l->type = keep_name(&at, type);
+    for (int i = 0; i < state.n; i++)
+        l->slots[l->n_slots++] = (nb__slot){state.at[i], keep_name(&at, nb_name(state.at[i])), i < n_trainable ? NB__WEIGHT : NB__BUFFER};
+    return nb__layer_end(l);
+}

@@ -1,0 +1,152 @@
+/* net.c: a net is its outermost layer, the shape of one item, and what a summary says of its leaves. */
+#include <stdio.h>
+#include <string.h>
+
+#include "nn.h"
+
+/* A layer without layers inside. */
+typedef struct leaf {
+    nb_layer *layer;
+    char     *path;
+    nb_dims   output; /* one item */
+    double    flops;
+} leaf;
+
+struct nb_net {
+    nb_context *nb;
+    nb_layer   *root;
+    nb_dims     input, output;
+    char       *text;
+    int64_t     value_size; /* bytes of one value between layers */
+    int         n_leaves;
+    leaf       *leaves;
+};
+
+/* Without the batch. */
+static nb_dims item_of(nb_dims s) {
+    nb_dims item = {.rank = s.rank < 1 ? -1 : s.rank - 1};
+    for (int i = 0; i < item.rank; i++) item.size[i] = s.size[i + 1];
+    return item;
+}
+
+static char *copy_text(nb_context *nb, const char *text) {
+    size_t n = strlen(text) + 1;
+    char  *copy = nb_alloc(nb, n);
+    return copy ? memcpy(copy, text, n) : NULL;
+}
+
+static void free_net(void *object) {
+    nb_net     *net = object;
+    nb_context *nb = net->nb;
+    nb__layer_free(net->root);
+    for (int i = 0; i < net->n_leaves; i++) nb_free(nb, net->leaves[i].path);
+    nb_free(nb, net->leaves);
+    nb_free(nb, net->text);
+    nb_free(nb, net);
+}
+
+void nb_net_free(nb_net *net) {
+    if (!net) return;
+    nb_disown(net->nb, net);
+    free_net(net);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- a summary */
+
+static double flops_of(const nb_tensor *t) {
+    const nb_op *op = nb_op_of(t);
+    if (op->flops) return op->flops(t);
+    return op->kind == NB_LEAF || op->kind == NB_VIEW || op->kind == NB_ASSIGN ? 0 : (double)nb_count(t);
+}
+
+/* Applies the net to one item, without computing anything, and gives each node's arithmetic to the leaf in whose scope it was made. */
+static void measure(nb_net *net) {
+    nb_context *nb = net->nb;
+    nb_dims     batch = {.rank = net->input.rank + 1, .size = {1}};
+    for (int i = 0; i < net->input.rank; i++) batch.size[i + 1] = net->input.size[i];
+    nb_list    state = nb_layer_state(net->root);
+    nb_tensor *x = nb_zeros(nb, state.n ? nb_dtype_of(state.at[0]) : NB_F32, batch);
+    nb_tensor *y = nb_layer_apply(net->root, x, NB_EVAL);
+    if (nb_error(nb)) return;
+    net->output = item_of(nb_shape_of(y));
+    net->value_size = (int64_t)nb_dtype_size(nb_dtype_of(y));
+    const char *outside = nb_layer_of(x);
+    char        path[NB__MAX_NESTING * NB__NAME_SIZE], scope[sizeof path + 256];
+    nb_list     nodes = nb_graph(nb, nb_list_of(nb, y));
+    for (int i = 0; i < net->n_leaves; i++) {
+        leaf *f = &net->leaves[i];
+        f->output = item_of(f->layer->output);
+        nb__layer_path(f->layer, NULL, '/', path, sizeof path);
+        snprintf(scope, sizeof scope, "%s%s%s", outside, outside[0] && path[0] ? "/" : "", path);
+        for (int k = 0; k < nodes.n; k++)
+            if (nb_serial(nodes.at[k]) > nb_serial(x) && strcmp(nb_layer_of(nodes.at[k]), scope) == 0) f->flops += flops_of(nodes.at[k]);
+        nb__layer_path(f->layer, NULL, '.', path, sizeof path);
+        f->path = copy_text(nb, path);
+    }
+}
+
+static bool add_leaves(nb_net *net) {
+    int n = 0;
+    for (nb_layer *l = net->root; l; l = nb__layer_next(net->root, l)) n += l->n_inside == 0;
+    net->leaves = nb_alloc(net->nb, (size_t)n * sizeof *net->leaves);
+    if (!net->leaves) return false;
+    for (nb_layer *l = net->root; l; l = nb__layer_next(net->root, l))
+        if (l->n_inside == 0) net->leaves[net->n_leaves++] = (leaf){.layer = l, .output = {.rank = -1}};
+    return true;
+}
+
+nb_net *nb__net_new(nb_context *nb, nb_layer *root, nb_dims input, const char *text) {
+    if (!root) return NULL;
+    if (root->parent) nb_fail(nb, NB_INVALID, "nb_net_new: the layer is inside another one: a net takes the outermost");
+    else if (input.rank < 0 || input.rank >= NB_MAX_RANK)
+        nb_fail(nb, NB_INVALID, "nb_net_new: the shape of one item has 0 to %d axes", NB_MAX_RANK - 1);
+    nb_net *net = nb_error(nb) ? NULL : nb_alloc(nb, sizeof *net);
+    if (!net) return NULL;
+    *net = (nb_net){.nb = nb, .input = input, .output = {.rank = -1}};
+    if (!nb_own(nb, net, free_net)) return NULL;
+    nb_disown(nb, root);
+    net->root = root;
+    net->text = copy_text(nb, text);
+    if (net->text && add_leaves(net)) measure(net);
+    if (!nb_error(nb)) return net;
+    nb_net_free(net);
+    return NULL;
+}
+
+nb_net *nb_net_new(nb_context *nb, nb_layer *root, nb_dims input) { return nb__net_new(nb, root, input, ""); }
+
+/* ---------------------------------------------------------------------------------------------------------------------- in use */
+
+nb_tensor *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode) {
+    nb_context *nb = nb_context_of(x);
+    if (!net || nb_has_failed(x)) return nb_failed(nb);
+    nb_dims item = item_of(nb_shape_of(x));
+    bool    same = item.rank == net->input.rank;
+    for (int i = 0; same && i < item.rank; i++) same = item.size[i] == net->input.size[i];
+    if (same) return nb_layer_apply(net->root, x, mode);
+    char want[128], got[128];
+    return nb_fail(nb, NB_INVALID, "nb_net_apply: the net takes a batch of items %s, got %s: nb_reshape it, or make the net for that shape",
+                   nb__shape_text(net->input, want, sizeof want), nb__shape_text(nb_shape_of(x), got, sizeof got));
+}
+
+nb_layer   *nb_net_root(nb_net *net) { return net ? net->root : NULL; }
+nb_list     nb_net_parameters(nb_net *net) { return nb_layer_parameters(nb_net_root(net)); }
+nb_list     nb_net_state(nb_net *net) { return nb_layer_state(nb_net_root(net)); }
+nb_dims     nb_net_input(const nb_net *net) { return net ? net->input : (nb_dims){.rank = -1}; }
+nb_dims     nb_net_output(nb_net *net) { return net ? net->output : (nb_dims){.rank = -1}; }
+const char *nb_net_text(const nb_net *net) { return net ? net->text : ""; }
+int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }
+
+nb_layer_info nb_net_layer_info(nb_net *net, int i) {
+    if (!net || i < 0 || i >= net->n_leaves) return (nb_layer_info){.path = "", .type = "", .output = {.rank = -1}};
+    const leaf   *f = &net->leaves[i];
+    nb_layer_info info = {.path = f->path, .type = f->layer->type, .output = f->output, .flops = f->flops, .bytes = net->value_size};
+    for (int k = 0; k < f->output.rank; k++) info.bytes *= f->output.size[k];
+    for (int k = 0; k < f->layer->n_slots; k++) {
+        const nb__slot *s = &f->layer->slots[k];
+        if (s->role != NB__WEIGHT) continue;
+        info.parameters += nb_count(s->tensor);
+        if (!f->layer->frozen) info.trainable += nb_count(s->tensor);
+    }
+    return info;
+}

@@ -1,0 +1,310 @@
+/* parse.c: the net language.
+ *
+ *     net   = layer { ("," | line end) layer }          layer = word { argument } [ "(" net ")" ]
+ *     argument = value | name "=" value                 "#" starts a remark, until the end of the line
+ *
+ * Each layer is made as soon as it is read, and applied to a value of the shape so far: the operators' own shape rules tell what the next
+ * layer gets. Nothing is computed by that. */
+#include <stdio.h>
+#include <string.h>
+
+#include "nn.h"
+
+typedef struct word {
+    const char *word, *usage;
+    nb_layer *(*read)(nb__reader *r);
+} word;
+
+static const word words[] = {
+#define WORD(word, usage, about) {#word, usage, nb__read_##word},
+#include "words.def"
+#undef WORD
+};
+
+enum { WORD_COUNT = sizeof words / sizeof *words };
+
+static const char language[] =
+    "A net is a list of layers, with commas or line ends between them:\n"
+    "\n"
+    "    conv 32 3 pad=1, batchnorm, relu, maxpool 2, flatten, linear 10\n"
+    "\n"
+    "Only sizes of results are given; what comes in is known from the layer before. Sizes of\n"
+    "windows are one number or height x width: 3 or 3x5. What is in [brackets] may be left out,\n"
+    "shown with its default, or with the other choice where it is yes or no. name=NAME gives any\n"
+    "layer a name. # starts a remark.\n"
+    "\n"
+#define WORD(word, usage, about) "  " #word " " usage "\n      " about "\n"
+#include "words.def"
+#undef WORD
+    "\n"
+    "activations:\n"
+#define ACTIVATION(name, plain, with, parameter, parameter_name) "  " #name
+#include "activations.def"
+#undef ACTIVATION
+    "\n"
+    "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n";
+
+const char *nb_net_language(void) { return language; }
+
+const char *nb_net_preset(const char *name) {
+    static const struct {
+        const char *name, *text;
+    } presets[] = {
+        {"mlp", "flatten, linear 256, relu, linear 128, relu, linear 10"},
+        {"cnn", "conv 32 3 pad=1, batchnorm, relu, maxpool 2, conv 64 3 pad=1, batchnorm, relu, maxpool 2, "
+                "flatten, linear 128, relu, dropout 0.5, linear 10"},
+        {"lenet", "conv 6 5 pad=2, relu, maxpool 2, conv 16 5, relu, maxpool 2, flatten, linear 120, relu, linear 84, relu, linear 10"},
+    };
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
+        if (strcmp(name, presets[i].name) == 0) return presets[i].text;
+    return NULL;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------- suggestions */
+
+enum { LONGEST = 24 };
+
+/* Letters to insert, drop or change (Levenshtein, 1966), row by row. */
+static int distance(const char *a, int n, const char *b) {
+    int row[LONGEST + 1], m = (int)strlen(b);
+    if (n > LONGEST || m > LONGEST) return LONGEST;
+    for (int j = 0; j <= m; j++) row[j] = j;
+    for (int i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int change = diagonal + (a[i - 1] != b[j - 1]), least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = change < least ? change : least;
+        }
+    }
+    return row[m];
+}
+
+/* Takes `name` as the best so far when it is nearer to what was written; at most a third of the letters may differ, or two. */
+static void consider(const char *written, int length, const char *name, const char **best, int *least) {
+    int d = distance(written, length, name);
+    if (d >= *least || (d > 2 && d > length / 3) || d >= length) return;
+    *least = d;
+    *best = name;
+}
+
+/* "; did you mean 'maxpool'?", or where to look. */
+static void unknown_word(nb__reader *r) {
+    const char *best = NULL;
+    int         least = LONGEST;
+    for (int i = 0; i < WORD_COUNT; i++) consider(r->word, r->word_length, words[i].word, &best, &least);
+    for (int i = 0; nb__activation_name(i); i++) consider(r->word, r->word_length, nb__activation_name(i), &best, &least);
+    const char *at = r->word;
+    r->word = NULL;
+    if (best) nb__read_error(r, at, "there is no layer '%.*s'; did you mean '%s'?", r->word_length, at, best);
+    else nb__read_error(r, at, "there is no layer '%.*s'; nb_net_language lists them", r->word_length, at);
+}
+
+static void unknown_argument(nb__reader *r, const nb__argument *a) {
+    const char *best = NULL;
+    int         least = LONGEST;
+    for (int i = 0; i < r->n_known && a->key; i++) consider(a->key, a->key_length, r->known[i], &best, &least);
+    if (best) nb__read_error(r, a->key, "%.*s has no option '%.*s'; did you mean '%s'?", r->word_length, r->word, a->key_length, a->key, best);
+    else if (a->key)
+        nb__read_error(r, a->key, "%.*s has no option '%.*s': %.*s %s", r->word_length, r->word, a->key_length, a->key, r->word_length, r->word,
+                       r->usage);
+    else
+        nb__read_error(r, a->value, "'%.*s' is one argument too many: %.*s %s", a->value_length, a->value, r->word_length, r->word, r->usage);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- reading */
+
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
+static bool is_end(char c) { return !c || c == ',' || c == '\n' || c == '(' || c == ')' || c == '#'; }
+
+static void skip_blanks(nb__reader *r) {
+    while (is_blank(*r->at)) r->at++;
+    if (*r->at == '#')
+        while (*r->at && *r->at != '\n') r->at++;
+}
+
+static void skip_lines(nb__reader *r) {
+    for (skip_blanks(r); *r->at == '\n'; skip_blanks(r)) r->at++;
+}
+
+/* What stands between the word and its end: values, and name=value. */
+static void read_arguments(nb__reader *r) {
+    r->n_arguments = r->n_known = 0;
+    for (skip_blanks(r); !is_end(*r->at) && !r->failed; skip_blanks(r)) {
+        if (r->n_arguments == NB__MAX_ARGUMENTS) {
+            nb__read_error(r, r->at, "%.*s: too many arguments", r->word_length, r->word);
+            return;
+        }
+        nb__argument *a = &r->arguments[r->n_arguments++];
+        *a = (nb__argument){.value = r->at};
+        while (!is_end(*r->at) && !is_blank(*r->at) && *r->at != '=') r->at++;
+        if (*r->at == '=') {
+            a->key = a->value;
+            a->key_length = (int)(r->at - a->key);
+            a->value = ++r->at;
+            while (!is_end(*r->at) && !is_blank(*r->at)) r->at++;
+        }
+        a->value_length = (int)(r->at - a->value);
+        if (a->value_length == 0) nb__read_error(r, a->value, "a value is missing after '='");
+        for (int i = 0; a->key && i + 1 < r->n_arguments; i++)
+            if (r->arguments[i].key && r->arguments[i].key_length == a->key_length &&
+                memcmp(r->arguments[i].key, a->key, (size_t)a->key_length) == 0)
+                nb__read_error(r, a->key, "%.*s is given twice", a->key_length, a->key);
+    }
+}
+
+static void check_arguments(nb__reader *r) {
+    for (int i = 0; i < r->n_arguments && !r->failed; i++)
+        if (!r->arguments[i].used) unknown_argument(r, &r->arguments[i]);
+}
+
+/* name=NAME, that every layer takes. */
+static bool read_name(nb__reader *r, char name[NB__NAME_SIZE]) {
+    name[0] = 0;
+    for (int i = 0; i < r->n_arguments; i++) {
+        nb__argument *a = &r->arguments[i];
+        if (!a->key || a->key_length != 4 || memcmp(a->key, "name", 4) != 0) continue;
+        a->used = true;
+        bool good = a->value_length < NB__NAME_SIZE;
+        for (int k = 0; k < a->value_length; k++) good = good && is_letter(a->value[k]);
+        if (!good) nb__read_error(r, a->value, "a name has up to %d letters, digits and _", NB__NAME_SIZE - 1);
+        else snprintf(name, NB__NAME_SIZE, "%.*s", a->value_length, a->value);
+    }
+    return !r->failed;
+}
+
+/* The next layer, by its word. Its place is its name unless it has one, for messages. */
+static nb_layer *read_layer(nb__reader *r, int place) {
+    nb_layer *l = NULL;
+    char      name[NB__NAME_SIZE], number[16];
+    r->word = r->at;
+    while (is_letter(*r->at)) r->at++;
+    r->word_length = (int)(r->at - r->word);
+    if (!r->word_length) {
+        r->word = NULL;
+        nb__read_error(r, r->at, *r->at ? "the name of a layer is missing here" : "a layer is missing at the end");
+        return NULL;
+    }
+    int row = 0, activation = nb__activation_find(r->word, r->word_length);
+    while (row < WORD_COUNT && (strlen(words[row].word) != (size_t)r->word_length || memcmp(words[row].word, r->word, (size_t)r->word_length)))
+        row++;
+    if (row == WORD_COUNT && activation < 0) {
+        unknown_word(r);
+        return NULL;
+    }
+    r->usage = row < WORD_COUNT ? words[row].usage : "";
+    read_arguments(r);
+    if (r->failed || !read_name(r, name)) return NULL;
+    snprintf(number, sizeof number, "%d", place);
+    nb_scope_push(r->nb, name[0] ? name : number);
+    l = row < WORD_COUNT ? words[row].read(r) : nb__read_activation(r, activation);
+    nb_scope_pop(r->nb);
+    check_arguments(r);
+    if (!r->failed && !nb_error(r->nb) && *r->at == '(')
+        nb__read_error(r, r->at, "%.*s holds no other layers", r->word_length, r->word);
+    if (l && name[0] && !r->failed) nb_layer_set_name(l, name);
+    if (!r->failed && !nb_error(r->nb)) return l;
+    nb__layer_free(l);
+    r->failed = true;
+    return NULL;
+}
+
+/* The shape after a layer. */
+static bool probe(nb__reader *r, nb_layer *l, int place) {
+    char number[16];
+    snprintf(number, sizeof number, "%d", place);
+    if (!l->name[0]) nb_scope_push(r->nb, number);
+    r->x = nb_layer_apply(l, r->x, NB_EVAL);
+    if (!l->name[0]) nb_scope_pop(r->nb);
+    if (nb_error(r->nb)) return false;
+    nb_dims s = nb_shape_of(r->x);
+    r->shape = (nb_dims){.rank = s.rank - 1};
+    for (int i = 0; i < r->shape.rank; i++) r->shape.size[i] = s.size[i + 1];
+    return true;
+}
+
+/* Layers up to the end of the text, or to the bracket that closes `open`: as a sequential one. */
+static nb_layer *read_list(nb__reader *r, const char *open) {
+    int first = r->n_made;
+    for (skip_lines(r); *r->at && *r->at != ')' && !r->failed; skip_lines(r)) {
+        int       place = r->n_made - first;
+        nb_layer *l = read_layer(r, place);
+        if (!l) break;
+        r->made[r->n_made++] = l;
+        if (!probe(r, l, place)) {
+            r->failed = true;
+            break;
+        }
+        skip_blanks(r);
+        if (*r->at == ',') r->at++;
+        else if (!is_end(*r->at)) nb__read_error(r, r->at, "a comma is missing before this");
+    }
+    if (*r->at == ')' && !open) nb__read_error(r, r->at, "this bracket closes nothing");
+    if (!*r->at && open) nb__read_error(r, open, "this bracket is never closed");
+    if (r->n_made == first && !r->failed) nb__read_error(r, open ? open : r->text, "there are no layers");
+    nb_layer *list = r->failed ? NULL : nb_layer_sequential(r->nb, r->n_made - first, r->made + first);
+    for (int i = first; i < r->n_made && !list; i++)
+        if (!r->made[i]->parent) nb__layer_free(r->made[i]);
+    r->n_made = first;
+    if (!list) r->failed = true;
+    return list;
+}
+
+/* "(layers)" after a word. The value so far is the same afterwards: the layer around them says what it makes of it. */
+static nb_layer *read_group(nb__reader *r) {
+    check_arguments(r);
+    nb__reader outer = *r;
+    if (!r->failed && *r->at != '(') nb__read_error(r, r->word, "needs layers in brackets: %.*s%s", r->word_length, r->word, r->usage);
+    if (!r->failed && r->depth == NB__MAX_NESTING / 2 - 2) nb__read_error(r, r->at, "brackets are nested too deep");
+    if (r->failed) return NULL;
+    const char *open = r->at++;
+    r->depth++;
+    nb_layer *list = read_list(r, open);
+    outer.at = list ? r->at + 1 : r->at;
+    outer.failed = r->failed;
+    outer.n_arguments = 0;
+    *r = outer;
+    return list;
+}
+
+nb_layer *nb__read_sequential(nb__reader *r) { return read_group(r); }
+
+nb_layer *nb__read_residual(nb__reader *r) {
+    const char *at = r->word;
+    nb_layer   *inner = read_group(r);
+    if (!inner) return NULL;
+    nb_tensor *last = nb_layer_apply(inner, r->x, NB_EVAL);
+    nb_dims    out = nb_shape_of(last);
+    bool       same = out.rank == r->shape.rank + 1;
+    for (int i = 0; same && i < r->shape.rank; i++) same = out.size[i + 1] == r->shape.size[i];
+    if (!same && !nb_error(r->nb)) {
+        char from[128], to[128];
+        nb_dims item = {.rank = out.rank - 1};
+        for (int i = 0; i < item.rank; i++) item.size[i] = out.size[i + 1];
+        nb__read_error(r, at, "its layers make %s of %s, but the two are to be added: keep the shape (pad, stride 1, the same channels)",
+                       nb__shape_text(item, to, sizeof to), nb__shape_text(r->shape, from, sizeof from));
+    }
+    nb_layer *l = nb_error(r->nb) ? NULL : nb_layer_residual(r->nb, inner);
+    if (!l && !inner->parent) nb__layer_free(inner);
+    return l;
+}
+
+nb_net *nb_net_parse(nb_context *nb, const char *text, nb_dims input) {
+    if (nb_error(nb)) return NULL;
+    nb_dims batch = {.rank = input.rank + 1, .size = {1}};
+    if (input.rank < 0 || input.rank >= NB_MAX_RANK) {
+        nb_fail(nb, NB_INVALID, "nb_net_parse: the shape of one item has 0 to %d axes", NB_MAX_RANK - 1);
+        return NULL;
+    }
+    for (int i = 0; i < input.rank; i++) batch.size[i + 1] = input.size[i];
+    size_t room = 1;
+    for (const char *c = text; *c; c++) room += *c == ',' || *c == '\n' || *c == '(' || *c == ')';
+    nb__reader r = {.nb = nb, .text = text, .at = text, .shape = input};
+    r.x = nb_zeros(nb, NB_F32, batch);
+    r.made = nb_alloc(nb, room * sizeof *r.made);
+    nb_layer *root = r.made && !nb_error(nb) ? read_list(&r, NULL) : NULL;
+    nb_free(nb, r.made);
+    return root ? nb__net_new(nb, root, input, text) : NULL;
+}

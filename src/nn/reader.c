@@ -1,0 +1,184 @@
+/* reader.c: the arguments of a layer in the net language, and messages that point at the text. */
+#include <stdio.h>
+#include <string.h>
+
+#include "nn.h"
+
+/* -------------------------------------------------------------------------------------------------------------------- messages */
+
+enum { LINE_SHOWN = 96 }; /* letters of the text in a message */
+
+/* The line around `where`, and how many letters of it stand before. Long lines are cut on both sides. */
+static int quote(const char *text, const char *where, char *line, size_t size) {
+    const char *first = where, *last = where;
+    while (first > text && first[-1] != '\n') first--;
+    while (*last && *last != '\n') last++;
+    const char *from = where - first > LINE_SHOWN / 2 ? where - LINE_SHOWN / 2 : first;
+    while (from > first && ((unsigned char)*from & 0xc0) == 0x80) from--; /* not inside a letter of several bytes */
+    const char *until = last - from > LINE_SHOWN ? from + LINE_SHOWN : last;
+    snprintf(line, size, "%s%.*s%s", from > first ? "..." : "", (int)(until - from), from, until < last ? "..." : "");
+    for (char *c = line; *c; c++)
+        if (*c == '\t' || *c == '\r') *c = ' ';
+    int column = from > first ? 3 : 0;
+    for (const char *c = from; c < where; c++) column += ((unsigned char)*c & 0xc0) != 0x80;
+    return column;
+}
+
+void nb__read_error(nb__reader *r, const char *where, const char *format, ...) {
+    if (r->failed) return;
+    r->failed = true;
+    char    message[512], line[LINE_SHOWN + 16];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    int column = quote(r->text, where, line, sizeof line), length = where == r->word ? r->word_length : 0;
+    nb_fail(r->nb, NB_INVALID, "net: %.*s%s%s\n    %s\n    %*s^", length, r->word ? r->word : "", length ? ": " : "", message, line, column, "");
+}
+
+const char *nb__shape_text(nb_dims shape, char *text, size_t size) {
+    int n = snprintf(text, size, "[");
+    for (int i = 0; i < shape.rank && (size_t)n < size; i++)
+        n += snprintf(text + n, size - (size_t)n, i ? ",%lld" : "%lld", (long long)shape.size[i]);
+    if ((size_t)n < size) snprintf(text + n, size - (size_t)n, "]");
+    return text;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- looking */
+
+static bool is_name(const char *text, int length, const char *name) {
+    return strlen(name) == (size_t)length && memcmp(text, name, (size_t)length) == 0;
+}
+
+static nb__argument *by_name(nb__reader *r, const char *name) {
+    if (r->n_known < NB__MAX_ARGUMENTS) r->known[r->n_known++] = name;
+    for (int i = 0; i < r->n_arguments; i++) {
+        nb__argument *a = &r->arguments[i];
+        if (!a->key || !is_name(a->key, a->key_length, name)) continue;
+        a->used = true;
+        return a;
+    }
+    return NULL;
+}
+
+/* The first argument without a name that nobody has taken, unless it is there by name. */
+static nb__argument *by_place(nb__reader *r, const char *name) {
+    nb__argument *a = by_name(r, name);
+    for (int i = 0; i < r->n_arguments && !a; i++)
+        if (!r->arguments[i].key && !r->arguments[i].used) a = &r->arguments[i];
+    if (a) a->used = true;
+    return a;
+}
+
+static void missing(nb__reader *r, const char *name) {
+    nb__read_error(r, r->word, "its %s is missing: %.*s %s", name, r->word_length, r->word, r->usage);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- numbers */
+
+/* By hand, because strtod reads what the host's locale says. Up to 15 digits and small exponents are exact. */
+static const char *read_whole(const char *c, const char *end, double *value, int *digits) {
+    for (*digits = 0; c < end && *c >= '0' && *c <= '9'; c++, ++*digits) *value = *value * 10 + (*c - '0');
+    return c;
+}
+
+static bool to_real(const char *c, const char *end, double *out) {
+    double value = 0, exponent = 0, power = 1;
+    int    before, after = 0, shift, n = 0;
+    bool   negative = c < end && *c == '-', down = false;
+    if (negative) c++;
+    c = read_whole(c, end, &value, &before);
+    if (c < end && *c == '.') c = read_whole(c + 1, end, &value, &after);
+    if (before + after < 1 || before + after > 15) return false;
+    if (c < end && (*c == 'e' || *c == 'E')) {
+        c++;
+        down = c < end && *c == '-';
+        if (c < end && (*c == '-' || *c == '+')) c++;
+        c = read_whole(c, end, &exponent, &n);
+        if (n < 1 || n > 2) return false;
+    }
+    shift = (down ? -(int)exponent : (int)exponent) - after;
+    for (int i = 0; i < (shift < 0 ? -shift : shift); i++) power *= 10;
+    value = shift < 0 ? value / power : value * power;
+    *out = negative ? -value : value;
+    return c == end;
+}
+
+/* A number that must be whole and in [low, 1e9]. */
+static int64_t to_whole(nb__reader *r, const char *name, const char *from, const char *end, int64_t low) {
+    double value = 0;
+    bool   read = to_real(from, end, &value);
+    if (read && value == (double)(int64_t)value && value >= (double)low && value <= 1e9) return (int64_t)value;
+    nb__read_error(r, from, "%s is '%.*s'; it must be a whole number of %lld or more", name, (int)(end - from), from, (long long)low);
+    return low > 1 ? low : 1;
+}
+
+static void to_pair(nb__reader *r, const char *name, const nb__argument *a, int64_t low, int64_t pair[2]) {
+    const char *end = a->value + a->value_length, *cross = memchr(a->value, 'x', (size_t)a->value_length);
+    pair[0] = to_whole(r, name, a->value, cross ? cross : end, low);
+    pair[1] = cross ? to_whole(r, name, cross + 1, end, low) : pair[0];
+}
+
+static double to_real_in(nb__reader *r, const char *name, const nb__argument *a, double otherwise, double low, double high) {
+    double value = otherwise;
+    if (!a || (to_real(a->value, a->value + a->value_length, &value) && value >= low && value <= high)) return value;
+    nb__read_error(r, a->value, "%s is '%.*s'; it must be a number from %g to %g", name, a->value_length, a->value, low, high);
+    return otherwise;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- what readers ask for */
+
+int64_t nb__read_size(nb__reader *r, const char *name) {
+    nb__argument *a = by_place(r, name);
+    if (a) return to_whole(r, name, a->value, a->value + a->value_length, 1);
+    missing(r, name);
+    return 1;
+}
+
+void nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]) {
+    nb__argument *a = by_place(r, name);
+    if (a) to_pair(r, name, a, 1, pair);
+    else missing(r, name);
+}
+
+double nb__read_real(nb__reader *r, const char *name, double otherwise, double low, double high) {
+    return to_real_in(r, name, by_place(r, name), otherwise, low, high);
+}
+
+bool nb__has_option(nb__reader *r, const char *name, const char *value) {
+    nb__argument *a = by_name(r, name);
+    if (!a || is_name(a->value, a->value_length, value)) return a != NULL;
+    a->used = false; /* somebody else may understand it */
+    return false;
+}
+
+void nb__option_pair(nb__reader *r, const char *name, int64_t low, int64_t pair[2]) {
+    nb__argument *a = by_name(r, name);
+    if (a) to_pair(r, name, a, low, pair);
+}
+
+int64_t nb__option_size(nb__reader *r, const char *name, int64_t otherwise) {
+    nb__argument *a = by_name(r, name);
+    return a ? to_whole(r, name, a->value, a->value + a->value_length, 1) : otherwise;
+}
+
+double nb__option_real(nb__reader *r, const char *name, double otherwise, double low, double high) {
+    return to_real_in(r, name, by_name(r, name), otherwise, low, high);
+}
+
+bool nb__option_flag(nb__reader *r, const char *name, bool otherwise) {
+    nb__argument *a = by_name(r, name);
+    if (!a) return otherwise;
+    if (is_name(a->value, a->value_length, "yes")) return true;
+    if (!is_name(a->value, a->value_length, "no"))
+        nb__read_error(r, a->value, "%s is '%.*s'; it must be yes or no", name, a->value_length, a->value);
+    return false;
+}
+
+bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy) {
+    if (r->failed) return false;
+    if (r->shape.rank >= low && r->shape.rank <= high) return true;
+    char text[128];
+    nb__read_error(r, r->word, "cannot take %s%s: %s", r->shape.rank == 3 ? "an image " : "", nb__shape_text(r->shape, text, sizeof text), remedy);
+    return false;
+}
