@@ -59,6 +59,16 @@ $(BUILD)/nabla.pc: Makefile
 	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla\nLibs.private: %s\n' \
 	  "$(CURDIR)" "$(CURDIR)/$(BUILD)" "$(LIBS)" > $@
 
+# ---- examples and benchmarks
+PYTHON ?= python3
+EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+$(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libnabla.a
+	@mkdir -p $(@D)
+	$(CC) $(EXTRA) -o $@ $^ $(LIBS)
+examples: $(EXAMPLES)
+bench: $(BUILD)/bench/nets
+	@tools/bench.sh $(BUILD)/bench/nets $(PYTHON)
+
 # ---- tests. A test is a program tests/test_NAME.c, tests/NAME.cpp or a script tests/NAME.sh; tests/run says what they print.
 TESTS  = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c)) $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*.cpp))
 QUICK  = $(filter-out %/test_random_graphs,$(TESTS)) # what is run with sanitizers too
@@ -92,6 +102,6 @@ fmt:
 
 clean:
 	rm -rf $(BUILD)
-.PHONY: all clean deps tests quick check check-long fmt
+.PHONY: all clean examples bench deps tests quick check check-long fmt
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/tests -name '*.d' 2>/dev/null)
