@@ -73,7 +73,7 @@ NB_API nb_layer *nb_layer_activation(nb_context *nb, const char *name, double pa
 NB_API nb_layer *nb_layer_residual(nb_context *nb, nb_layer *inner); /* x + inner(x) */
 NB_API nb_layer *nb_layer_sequential(nb_context *nb, int n, nb_layer *const *layers);
 /* A layer of your own: apply builds nodes, state (may be NULL) are kept tensors that it uses, the first n_trainable of them trained.
- * Layer and user data live until nb_close; free_user may be NULL. */
+ * They and the user data then belong to the layer, and live as long; free_user may be NULL. */
 typedef nb_tensor *nb_layer_function(nb_list state, nb_tensor *x, nb_mode mode, void *user);
 NB_API nb_layer *nb_layer_custom(nb_context *nb, const char *type, nb_layer_function *apply, nb_list state, int n_trainable, void *user,
                                  void (*free_user)(void *user));
@@ -88,6 +88,8 @@ NB_API nb_layer   *nb_layer_find(nb_layer *layer, const char *path); /* "block.c
 NB_API nb_list     nb_layer_parameters(nb_layer *layer);   /* trainable and not frozen, in PyTorch's order, "0.weight" ... */
 NB_API nb_list     nb_layer_state(nb_layer *layer);        /* all parameters and buffers (running values) */
 NB_API void        nb_layer_freeze(nb_layer *layer, bool frozen); /* it and all inside; batch norm then uses its running values */
+/* f64 or f32 (as made) for all tensors of a layer and of those inside: new kept tensors, so before graphs and optimisers use them. */
+NB_API bool        nb_layer_cast(nb_layer *layer, nb_dtype dtype);
 
 /* --------------------------------------------------------------------------------------------------------------------- nets -- */
 
