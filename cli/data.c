@@ -1,0 +1,190 @@
+/* data.c: finds and reads the data of a command, makes its context, and turns words into nets. */
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+#define NET_LIMIT (1 << 20) /* bytes of a file with a net */
+
+double cli_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int cli_report(nb_context *nb) { return cli_error("%s", nb_error(nb) ? nb_error(nb) : "no memory"); }
+
+int cli_cores(void) {
+    cpu_set_t set;
+    int       n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 256 ? 256 : n;
+}
+
+nb_context *cli_open(int64_t threads, uint64_t seed) {
+    nb_context *nb = nb_open(&(nb_options){.threads = threads ? (int)threads : cli_cores(), .seed = seed});
+    if (!nb) cli_error("no memory for a context");
+    if (!nb || !nb_error(nb)) return nb;
+    cli_report(nb);
+    nb_close(nb);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ data */
+
+#define FASHION_FOLDER "/usr/share/datasets/fashion-mnist"
+
+/* Xiao, Rasul & Vollgraf, Fashion-MNIST, 2017. */
+static const char *const fashion_names[] = {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"};
+
+bool cli_data_find(cli_data *d, const char *typed) {
+    char path[PATH_MAX];
+    bool is_fashion = strcmp(typed, "fashion-mnist") == 0;
+    if (is_fashion && !cli_is_folder(FASHION_FOLDER))
+        return cli_error("the data set fashion-mnist is not installed: there is no folder " FASHION_FOLDER
+                         "; install it with 'apt install dataset-fashion-mnist'"), false;
+    if (!is_fashion && !cli_is_folder(typed)) {
+        const char *near = cli_nearest(typed, (const char *const[]){"fashion-mnist", NULL});
+        if (cli_exists(typed)) cli_error("--data %s is a file; give the folder that holds the four files of MNIST", typed);
+        else if (near) cli_error("--data %s: there is no such folder; did you mean %s?", typed, near);
+        else cli_error("--data %s: there is no such folder; give one with the four files of MNIST, or fashion-mnist", typed);
+        return false;
+    }
+    if (!realpath(is_fashion ? FASHION_FOLDER : typed, path)) return cli_error("--data %s: %s", typed, strerror(errno)), false;
+    d->folder = strdup(path);
+    d->name = is_fashion ? "fashion-mnist" : d->folder;
+    return d->folder != NULL || (cli_error("no memory for the name of a folder"), false);
+}
+
+static bool same_shape(nb_dims a, nb_dims b) {
+    return a.rank == b.rank && memcmp(a.size, b.size, (size_t)a.rank * sizeof *a.size) == 0;
+}
+
+/* One validation image in 12: of the 60,000 of Fashion-MNIST 5,000. */
+static bool split(nb_context *nb, cli_data *d, uint64_t seed) {
+    int64_t n = nb_dataset_count(d->train), held = n / 12 ? n / 12 : 1;
+    if (n < 2) return cli_error("%s: %lld training images are too few; at least 2 are needed", d->name, (long long)n), false;
+    d->validation = nb_dataset_split(d->train, held, seed);
+    if (!d->validation) return cli_report(nb), false;
+    nb_dataset_statistics(d->train, &d->mean, &d->std);
+    return true;
+}
+
+static void name_classes(cli_data *d) {
+    int64_t n = nb_dataset_classes(d->train ? d->train : d->test);
+    bool    is_fashion = strcmp(d->name, "fashion-mnist") == 0 && n == 10;
+    char    number[24];
+    d->class_names = json_array();
+    for (int64_t i = 0; i < n; i++) {
+        snprintf(number, sizeof number, "%lld", (long long)i);
+        json_array_append_new(d->class_names, json_string(is_fashion ? fashion_names[i] : number));
+    }
+}
+
+bool cli_data_read(nb_context *nb, cli_data *d, bool train, uint64_t seed) {
+    d->test = nb_dataset_idx(nb, d->folder, NB_TEST_PART);
+    if (!d->test) return cli_report(nb), false;
+    if (nb_dataset_count(d->test) < 1) return cli_error("%s: the test part is empty", d->name), false;
+    if (train) {
+        d->train = nb_dataset_idx(nb, d->folder, NB_TRAIN_PART);
+        if (!d->train) return cli_report(nb), false;
+        nb_dims a = nb_dataset_item(d->train), b = nb_dataset_item(d->test);
+        if (!same_shape(a, b))
+            return cli_error("%s: the training images are %lldx%lld, but the test images are %lldx%lld; they must be of one size", d->name,
+                             (long long)a.size[1], (long long)a.size[2], (long long)b.size[1], (long long)b.size[2]), false;
+        if (nb_dataset_classes(d->test) > nb_dataset_classes(d->train))
+            return cli_error("%s: the test part has the label %lld, but the training part only 0 to %lld", d->name,
+                             (long long)nb_dataset_classes(d->test) - 1, (long long)nb_dataset_classes(d->train) - 1), false;
+        if (!split(nb, d, seed)) return false;
+    }
+    name_classes(d);
+    return true;
+}
+
+void cli_data_free(cli_data *d) {
+    json_decref(d->class_names);
+    free(d->folder);
+    *d = (cli_data){0};
+}
+
+static void shape_text(nb_dims d, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < d.rank && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "x" : "", (long long)d.size[i]);
+}
+
+bool cli_fits(nb_net *net, const cli_data *d) {
+    nb_dataset *set = d->train ? d->train : d->test;
+    nb_dims     in = nb_net_input(net), out = nb_net_output(net), item = nb_dataset_item(set);
+    long long   classes = (long long)nb_dataset_classes(set);
+    char        a[128], b[128];
+    shape_text(in, a, sizeof a);
+    shape_text(item, b, sizeof b);
+    if (!same_shape(in, item)) return cli_error("the net takes images of %s, but those of %s are %s", a, d->name, b), false;
+    shape_text(out, a, sizeof a);
+    if (out.rank == 1 && (out.size[0] == classes || (!d->train && out.size[0] > classes))) return true;
+    if (out.rank == 1)
+        cli_error("the net ends with %s numbers for each image, but %s has %lld classes: end it with 'linear %lld'", a, d->name, classes, classes);
+    else
+        cli_error("the net ends with %s numbers for each image, but one for each of the %lld classes of %s is needed: end it with 'flatten, "
+                  "linear %lld'", a, classes, d->name, classes);
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ nets */
+
+static char *read_text(const char *path) {
+    FILE  *in = fopen(path, "rb");
+    char  *text = in ? malloc(NET_LIMIT + 1) : NULL;
+    size_t n = text ? fread(text, 1, NET_LIMIT + 1, in) : 0;
+    bool   ok = text && !ferror(in) && n <= NET_LIMIT && !memchr(text, 0, n);
+    if (in) fclose(in);
+    if (ok) {
+        text[n] = 0;
+        return text;
+    }
+    cli_error("cannot read the net in %s: %s", path, !in ? strerror(errno) : "it is no text of a net ('nabla help net')");
+    free(text);
+    return NULL;
+}
+
+char *cli_net_text(const char *typed) {
+    static const char *const presets[] = {"cnn", "mlp", "lenet", NULL};
+    const char              *preset = nb_net_preset(typed);
+    if (preset) return strdup(preset);
+    if (cli_exists(typed) && !cli_is_folder(typed)) return read_text(typed);
+    bool is_word = !strpbrk(typed, " ,=0123456789");
+    if (is_word && (strchr(typed, '/') || strchr(typed, '.'))) return cli_error("there is no file %s with a net", typed), NULL;
+    const char *near = is_word ? cli_nearest(typed, presets) : NULL;
+    if (near && !nb_op_find(typed)) /* "elu" is a layer */
+        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('nabla help net')", typed, near), NULL;
+    return strdup(typed);
+}
+
+nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input) {
+    size_t  n = strlen(typed);
+    nb_net *net = NULL;
+    if (cli_is_folder(typed)) {
+        char *path = cli_join(typed, "model.safetensors");
+        if (path && cli_exists(path)) {
+            if (!(net = nb_net_load(nb, path))) cli_report(nb);
+        } else {
+            cli_error("the folder %s has no model.safetensors; it is written at the end of the first epoch of nabla train", typed);
+        }
+        free(path);
+        return net;
+    }
+    if (n > 12 && strcmp(typed + n - 12, ".safetensors") == 0) {
+        if (!(net = nb_net_load(nb, typed))) cli_report(nb);
+        return net;
+    }
+    char *text = cli_net_text(typed);
+    if (text && !(net = nb_net_parse(nb, text, input))) cli_report(nb);
+    free(text);
+    return net;
+}

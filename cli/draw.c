@@ -1,0 +1,76 @@
+/* draw.c: `nabla draw`: pictures of a net: layers, computation graph, neurons. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+typedef struct draw_settings {
+    const char *out;
+    nb_dims     input;
+    bool        ops, neurons;
+} draw_settings;
+
+static const cli_option options[] = {
+    {'o', "out", CLI_TEXT, "FILE", offsetof(draw_settings, out), "net.svg", 0, 0, NULL, false,
+     "picture to write: .svg, .png or .pdf, or .dot, the source\nfor graphviz"},
+    {0, "ops", CLI_FLAG, NULL, offsetof(draw_settings, ops), NULL, 0, 0, NULL, false,
+     "the computation graph of a training step: operators, loss\nand gradients"},
+    {0, "neurons", CLI_FLAG, NULL, offsetof(draw_settings, neurons), NULL, 0, 0, NULL, false,
+     "neurons and weights, for nets of at most 64 neurons a layer"},
+    {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false, "of one item, for a net from a text"},
+    {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
+};
+
+/* The graph of a training step with 64 items: cross-entropy and the gradients of all parameters. */
+static char *draw_ops(nb_context *nb, nb_net *net) {
+    nb_dims shape = nb_net_input(net), out = nb_net_output(net);
+    if (out.rank != 1) return nb_fail(nb, NB_INVALID, "the net ends with more than one axis; its loss needs one number for each class"), NULL;
+    memmove(shape.size + 1, shape.size, (size_t)shape.rank++ * sizeof *shape.size);
+    shape.size[0] = 64;
+    nb_tensor *x = nb_input(nb, "x", NB_F32, shape), *y = nb_input(nb, "y", NB_I64, nb_shape(64));
+    nb_tensor *loss = nb_set_name(nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL), "loss");
+    nb_list    gradients = nb_grads(loss, NULL, nb_net_parameters(net));
+    return nb_draw_graph(nb, nb_list_join(nb, nb_list_of(nb, loss), gradients), NULL);
+}
+
+static bool check(const draw_settings *s) {
+    static const char *const endings[] = {".svg", ".png", ".pdf", ".dot", NULL};
+    const char              *ending = strrchr(s->out, '.');
+    bool                     known = false;
+    for (int i = 0; endings[i] && ending; i++) known |= strcmp(ending, endings[i]) == 0;
+    if (!known) return cli_error("--out %s: the name must end with .svg, .png, .pdf or .dot", s->out), false;
+    if (s->ops && s->neurons) return cli_error("--ops and --neurons are two pictures: choose one"), false;
+    return true;
+}
+
+static int run(const cli_words *words, void *settings) {
+    const draw_settings *s = settings;
+    if (!check(s)) return CLI_MEND;
+    nb_context *nb = cli_open(1, 0);
+    nb_net     *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
+    char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);
+    bool        drawn = false, ok = dot && cli_write_picture(nb, s->out, dot, &drawn);
+    int         code = ok && drawn ? CLI_DONE : CLI_MEND;
+    if (net && !ok && nb_error(nb)) code = cli_report(nb);
+    if (code == CLI_DONE) printf("%s\n", s->out);
+    nb_free(nb, dot);
+    nb_close(nb);
+    return code;
+}
+
+const cli_command cli_draw_command = {
+    .name = "draw",
+    .usage = "draw NET|DIR [-o FILE] [options]",
+    .about = "draw a net: its layers, its computation graph or its neurons",
+    .details = "Draws a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder of a trained net.",
+    .examples = "  nabla draw cnn -o cnn.svg\n"
+                "  nabla draw 'flatten, linear 16, relu, linear 10' --ops -o graph.svg\n"
+                "  nabla draw 'linear 4, tanh, linear 1' --input 2 --neurons -o xor.svg\n",
+    .options = options,
+    .least = 1,
+    .most = 1,
+    .word = "a net",
+    .run = run,
+    .size = sizeof(draw_settings),
+};

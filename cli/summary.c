@@ -1,0 +1,102 @@
+/* summary.c: `nabla summary`: a net's layers with their shapes, parameters, arithmetic and memory. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+typedef struct summary_settings {
+    nb_dims input;
+} summary_settings;
+
+static const cli_option options[] = {
+    {0, "input", CLI_SIZES, "SIZES", offsetof(summary_settings, input), "1,28,28", 0, 0, NULL, false,
+     "of one item, for a net from a text"},
+    {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
+};
+
+/* 1234567 -> "1,234,567". */
+static const char *grouped(int64_t n, char text[32]) {
+    char digits[24];
+    int  length = snprintf(digits, sizeof digits, "%lld", (long long)n), used = 0;
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0) text[used++] = ',';
+        text[used++] = digits[i];
+    }
+    text[used] = 0;
+    return text;
+}
+
+/* 1843200 -> "1.84 M": thousands by 1000. */
+static const char *scaled(double n, const char *unit, char text[32]) {
+    static const char prefix[] = {' ', 'k', 'M', 'G', 'T', 'P'};
+    int               i = 0;
+    while (n >= 999.5 && i < 5) n /= 1000, i++;
+    if (i == 0) snprintf(text, 32, "%.0f  %s", n, unit);
+    else snprintf(text, 32, "%.*f %c%s", n < 9.995 ? 2 : n < 99.95 ? 1 : 0, n, prefix[i], unit);
+    return text;
+}
+
+static const char *shape(nb_dims d, char text[64]) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int i = 0; i < d.rank && used < 64; i++) used += (size_t)snprintf(text + used, 64 - used, "%s%lld", i ? "x" : "", (long long)d.size[i]);
+    return text;
+}
+
+static void rule(void) { puts("------------------------------------------------------------------------------------------"); }
+
+static void print(nb_context *nb, nb_net *net) {
+    char    a[64], b[32], c[32], d[32];
+    int64_t parameters = 0, trainable = 0, bytes = 0;
+    double  flops = 0;
+    printf("input %s\n\n", shape(nb_net_input(net), a));
+    printf("%-22s %-18s %14s %14s %10s %8s\n", "layer", "type", "output", "parameters", "FLOPs", "memory");
+    rule();
+    for (int i = 0; i < nb_net_layer_count(net); i++) {
+        nb_layer_info l = nb_net_layer_info(net, i);
+        printf("%-22s %-18s %14s %14s %10s %8s\n", l.path, l.type, shape(l.output, a), grouped(l.parameters, b), scaled(l.flops, "", c),
+               scaled((double)l.bytes, "B", d));
+        parameters += l.parameters;
+        trainable += l.trainable;
+        bytes += l.bytes;
+        flops += l.flops;
+    }
+    rule();
+    printf("%-22s %-18s %14s %14s %10s %8s\n\n", "all", "", shape(nb_net_output(net), a), grouped(parameters, b), scaled(flops, "", c),
+           scaled((double)bytes, "B", d));
+    nb_list state = nb_net_state(net);
+    double  weights = 0;
+    for (int i = 0; i < state.n; i++) weights += (double)nb_bytes(state.at[i]);
+    printf("%s trainable parameters; weights and running values take %s\n", grouped(trainable, b), scaled(weights, "B", c));
+    printf("output, FLOPs and memory are those of one item; a multiplication and an addition are 2 FLOPs\n");
+    nb_next_step(nb);
+}
+
+static int run(const cli_words *words, void *settings) {
+    const summary_settings *s = settings;
+    nb_context             *nb = cli_open(1, 0);
+    nb_net                 *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
+    int                     code = net ? CLI_DONE : CLI_MEND;
+    if (net) print(nb, net);
+    if (net && nb_error(nb)) code = cli_report(nb);
+    nb_close(nb);
+    return code;
+}
+
+const cli_command cli_summary_command = {
+    .name = "summary",
+    .usage = "summary NET|DIR [--input SIZES]",
+    .about = "list a net's layers with shapes, parameters, FLOPs and memory",
+    .details = "Lists the layers of a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder\n"
+               "of a trained net.",
+    .examples = "  nabla summary cnn\n"
+                "  nabla summary 'conv 8 5, relu, flatten, linear 10' --input 3,32,32\n"
+                "  nabla summary run\n",
+    .options = options,
+    .least = 1,
+    .most = 1,
+    .word = "a net",
+    .run = run,
+    .size = sizeof(summary_settings),
+};
