@@ -105,6 +105,7 @@ NB_API const char *nb_net_preset(const char *name); /* the text of "mlp", "cnn",
 
 NB_API nb_tensor  *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode); /* x [N, input...] */
 NB_API nb_layer   *nb_net_root(nb_net *net);
+NB_API nb_context *nb_net_context(const nb_net *net);
 NB_API nb_list     nb_net_parameters(nb_net *net);
 NB_API nb_list     nb_net_state(nb_net *net);
 NB_API nb_dims     nb_net_input(const nb_net *net);  /* one item */

@@ -134,6 +134,7 @@ nb_list     nb_net_parameters(nb_net *net) { return nb_layer_parameters(nb_net_r
 nb_list     nb_net_state(nb_net *net) { return nb_layer_state(nb_net_root(net)); }
 nb_dims     nb_net_input(const nb_net *net) { return net ? net->input : (nb_dims){.rank = -1}; }
 nb_dims     nb_net_output(nb_net *net) { return net ? net->output : (nb_dims){.rank = -1}; }
+nb_context *nb_net_context(const nb_net *net) { return net ? net->nb : NULL; }
 const char *nb_net_text(const nb_net *net) { return net ? net->text : ""; }
 int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }
 
