@@ -43,9 +43,10 @@ static double ask(nb_context *nb, nb_dataset *d, nb_loader_options options, cons
     nb_loader *loader = nb_loader_new(d, &options);
     nb_loader_start(loader, 0, 0);
     nb_loader_next(loader, x, y);
-    nb_loader_free(loader);
     nb_tensor *guess = nb_argmax(nb_net_apply(net, x, NB_EVAL), 1, false);
-    return nb_item(nb_mean(nb_cast(nb_equal(guess, y), NB_F64), nb_axes(), false)); /* no program: the value is asked for, once */
+    double share = nb_item(nb_mean(nb_cast(nb_equal(guess, y), NB_F64), nb_axes(), false)); /* no program: the value is asked for, once */
+    nb_loader_free(loader);
+    return share;
 }
 
 int main(int argc, char **argv) {
