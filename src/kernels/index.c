@@ -1,7 +1,7 @@
 /* index.c: gather, index_select and scatter_add for f32.
  *
- * All three see every array as [outer, axis, inner], each of the three with one stride; what does not fold into that is left to the
- * reference. A scatter_add is cut by destination: a tile owns some rows of the result and looks for their indices in order, so sums have
+ * All three see every array as [outer, axis, inner], each of the three with one stride, gather and scatter_add after putting the axes in the
+ * order of the result's memory (channels-last images); what does not fold into that is left to the reference. A scatter_add is cut by destination: a tile owns some rows of the result and looks for their indices in order, so sums have
  * the same bits whoever computes them. */
 #include <string.h>
 
@@ -44,6 +44,23 @@ static bool fold(const nb_array *a, int first, int last, folded *f) {
            fold_axes(a, last, a->rank, &f->size[2], &f->stride[2]);
 }
 
+/* Gather and scatter_add treat all axes but one alike: nests them in all arrays as they lie in the first. The new place of that axis. */
+static int nest_axes(nb_array *array, int n, int axis) {
+    for (int i = 1; i < array[0].rank; i++) {
+        for (int k = i; k > 0 && array[0].shape[k] > 1 && array[0].stride[k - 1] < array[0].stride[k]; k--) {
+            for (int a = 0; a < n; a++) {
+                int64_t size = array[a].shape[k], stride = array[a].stride[k];
+                array[a].shape[k] = array[a].shape[k - 1];
+                array[a].stride[k] = array[a].stride[k - 1];
+                array[a].shape[k - 1] = size;
+                array[a].stride[k - 1] = stride;
+            }
+            if (axis == k || axis == k - 1) axis = 2 * k - 1 - axis;
+        }
+    }
+    return axis;
+}
+
 static bool is_index(nb_dtype dtype) { return dtype == NB_I32 || dtype == NB_I64; }
 
 /* The index at an offset if it is below n; else -1, and the run fails if loud. */
@@ -70,6 +87,14 @@ static void copy_row(float *to, int64_t to_step, const float *from, int64_t from
         for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
 }
 
+/* A row of gather whose indices differ from element to element. */
+static void pick_row(const state *s, const nb_call *c, float *out, const float *x, int64_t index, int64_t element) {
+    for (int64_t i = 0; i < s->out.size[2]; i++) {
+        int64_t place = place_at(s, c, index + i * s->index.stride[2], s->x.size[1], element + i, true);
+        if (place >= 0) out[i * s->out.stride[2]] = x[place * s->x.stride[1] + i * s->x.stride[2]];
+    }
+}
+
 static void gather_task(void *arg, int64_t tile, int thread) {
     const job   *j = arg;
     const state *s = j->s;
@@ -80,11 +105,12 @@ static void gather_task(void *arg, int64_t tile, int thread) {
         int64_t      o = row / count, k = row % count;
         const float *x = (const float *)j->c->in[0].data + o * s->x.stride[0];
         float       *out = (float *)j->c->out.data + o * s->out.stride[0] + k * s->out.stride[1];
-        int64_t      at = o * s->index.stride[0] + k * s->index.stride[1], run = s->index.stride[2] ? 1 : inner;
-        for (int64_t i = 0; i < inner; i += run) { /* runs with one index */
-            int64_t place = place_at(s, j->c, at + i * s->index.stride[2], n, row * inner + i, true);
-            if (place < 0) continue;
-            copy_row(out + i * s->out.stride[2], s->out.stride[2], x + place * s->x.stride[1] + i * s->x.stride[2], s->x.stride[2], run);
+        int64_t      at = o * s->index.stride[0] + k * s->index.stride[1];
+        if (s->index.stride[2]) {
+            pick_row(s, j->c, out, x, at, row * inner);
+        } else {
+            int64_t place = place_at(s, j->c, at, n, row * inner, true);
+            if (place >= 0) copy_row(out, s->out.stride[2], x + place * s->x.stride[1], s->x.stride[2], inner);
         }
     }
 }
@@ -107,11 +133,11 @@ static bool keep(nb_context *nb, const state *s, const char *kernel, void (*run)
 }
 
 bool nb__plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const nb_array *x = &call->c.in[0], *index = &call->c.in[1], *out = &call->c.out;
-    int             axis = (int)((const nb__axis_attr *)call->c.attr)->axis;
-    state           s = {.user = "gather", .is_wide = index->dtype == NB_I64};
+    nb_array array[3] = {call->c.out, call->c.in[0], call->c.in[1]}, *out = &array[0], *x = &array[1], *index = &array[2];
+    state    s = {.user = "gather", .is_wide = index->dtype == NB_I64};
     (void)threads;
     if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
+    int axis = nest_axes(array, 3, (int)((const nb__axis_attr *)call->c.attr)->axis);
     if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + 1, &s.out) || !fold(index, axis, axis + 1, &s.index)) return false;
     s.rows_a_tile = most(1, TILE / most(1, s.out.size[2]));
     return keep(nb, &s, "gather", run_gather, plan);
@@ -141,16 +167,20 @@ static void add_row(float *to, int64_t to_step, const float *from, int64_t from_
 static void scatter_part(const state *s, const nb_call *c, int64_t o, int64_t low, int64_t high) {
     const float *x = (const float *)c->in[0].data + o * s->x.stride[0], *source = (const float *)c->in[2].data + o * s->source.stride[0];
     float       *out = (float *)c->out.data + o * s->out.stride[0];
-    int64_t      count = s->source.size[1], inner = s->out.size[2], n = s->out.size[1], run = s->index.stride[2] ? 1 : inner;
+    int64_t      count = s->source.size[1], inner = s->out.size[2], n = s->out.size[1];
     for (int64_t r = low; r < high; r++)
         copy_row(out + r * s->out.stride[1], s->out.stride[2], x + r * s->x.stride[1], s->x.stride[2], inner);
     for (int64_t k = 0; k < count; k++) {
-        int64_t at = o * s->index.stride[0] + k * s->index.stride[1];
-        for (int64_t i = 0; i < inner; i += run) {
-            int64_t place = place_at(s, c, at + i * s->index.stride[2], n, (o * count + k) * inner + i, low == 0);
-            if (place < low || place >= high) continue;
-            add_row(out + place * s->out.stride[1] + i * s->out.stride[2], s->out.stride[2],
-                    source + k * s->source.stride[1] + i * s->source.stride[2], s->source.stride[2], run);
+        int64_t      at = o * s->index.stride[0] + k * s->index.stride[1], element = (o * count + k) * inner;
+        const float *from = source + k * s->source.stride[1];
+        if (s->index.stride[2]) {
+            for (int64_t i = 0; i < inner; i++) {
+                int64_t place = place_at(s, c, at + i * s->index.stride[2], n, element + i, low == 0);
+                if (place >= low && place < high) out[place * s->out.stride[1] + i * s->out.stride[2]] += from[i * s->source.stride[2]];
+            }
+        } else {
+            int64_t place = place_at(s, c, at, n, element, low == 0);
+            if (place >= low && place < high) add_row(out + place * s->out.stride[1], s->out.stride[2], from, s->source.stride[2], inner);
         }
     }
 }
@@ -172,11 +202,12 @@ static void run_scatter_add(const nb__plan *plan, const nb__call *call, void *sc
 }
 
 bool nb__plan_scatter_add(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const nb_array *x = &call->c.in[0], *index = &call->c.in[1], *source = &call->c.in[2], *out = &call->c.out;
-    int             a = (int)((const nb__axis_attr *)call->c.attr)->axis;
-    state           s = {.user = "scatter_add", .is_wide = index->dtype == NB_I64};
+    nb_array array[4] = {call->c.out, call->c.in[0], call->c.in[1], call->c.in[2]};
+    nb_array *out = &array[0], *x = &array[1], *index = &array[2], *source = &array[3];
+    state     s = {.user = "scatter_add", .is_wide = index->dtype == NB_I64};
     (void)threads;
     if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
+    int a = nest_axes(array, 4, (int)((const nb__axis_attr *)call->c.attr)->axis);
     if (!fold(x, a, a + 1, &s.x) || !fold(out, a, a + 1, &s.out) || !fold(index, a, a + 1, &s.index) || !fold(source, a, a + 1, &s.source))
         return false;
     int64_t work = (s.out.size[1] + s.source.size[1]) * s.out.size[2]; /* for one index into outer */
