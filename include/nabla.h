@@ -173,7 +173,8 @@ NB_API void nb_release(nb_tensor *kept);
 /* A step tensor with the given contents (row-major, copied). */
 NB_API nb_tensor *nb_from(nb_context *nb, nb_dtype dtype, nb_dims shape, const void *data);
 
-/* A literal: a scalar that takes the type of what it meets. The one implicit conversion there is; all others are nb_cast. */
+/* A literal: a scalar that takes the type of what it meets, f32 if it meets nothing. The one implicit conversion there is; all others are
+ * nb_cast. */
 NB_API nb_tensor *nb_number(nb_context *nb, double value);
 
 /* Contents of a kept tensor: copied at the call, row-major. `bytes` must be the tensor's size. */
@@ -239,11 +240,13 @@ NB_API void            nb_set_random(nb_context *nb, nb_random_state state);
  * nb_options.seed. */
 NB_API void     nb_seed(nb_context *nb, uint64_t seed);
 NB_API uint32_t nb_random_bits(nb_context *nb); /* the next 32 bits of the Mersenne Twister (Matsumoto & Nishimura, 1998) */
+NB_API double   nb_random_normal(nb_context *nb); /* mean 0, std 1, drawn in pairs from those bits (Box & Muller, 1958) */
 
 /* ------------------------------------------------------------------------------------------------------------- derivatives -- */
 
-/* dL/dx for each x, where L = sum(upstream * y), as new nodes: [shape of x] each. upstream NULL means 1 and needs a scalar y. An x
- * that y does not depend on is an error, as is a missing derivative on the way, by name. Second derivatives: grads of grads.
+/* dL/dx for each x, where L = sum(upstream * y), as new nodes: [shape of x] each. upstream NULL means 1 and needs a y of one element.
+ * Zeros where no path leads from x to y. A missing derivative on the way is an error that names the operator. Second derivatives:
+ * grads of grads.
  * Reverse mode as in Griewank & Walther, Evaluating Derivatives, 2008, section 3.2. */
 NB_API nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs);
 
