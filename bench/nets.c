@@ -1,7 +1,7 @@
 /* nets.c: milliseconds of one training step, one inference call, or one Hessian-vector product of the benchmark nets.
  *
- * Data are random, from a fixed seed, and in memory before the clock starts, so that only the net is measured. The figure is the best
- * of 9 blocks of means: noise of the machine only ever adds time. */
+ * Data are random, from a fixed seed, and in memory before the clock starts, so that only the net is measured. The figure is the
+ * best of 9 blocks of means: noise of the machine only ever adds time. */
 #include <nabla.h>
 
 #include <getopt.h>
@@ -18,16 +18,18 @@ typedef struct workload {
     const char *name, *net;
     nb_dims     item;
     int         batch, classes;
-    bool        adam; /* Adam at 1e-3, else SGD at 0.01 */
+    bool        adam;                     /* Adam at 1e-3, else SGD at 0.01 */
     int         train_steps, infer_steps; /* a block */
 } workload;
 
+/* clang-format off */
 static const workload workloads[] = {
     {"mlp", "linear 256, relu, linear 128, relu, linear 10", {1, {784}}, 64, 10, true, 100, 300},
     {"cnn", "conv 32 3 pad=1, batchnorm, relu, maxpool 2, conv 64 3 pad=1, batchnorm, relu, maxpool 2, flatten, "
             "linear 128, relu, dropout 0.5, linear 10", {3, {1, 28, 28}}, 64, 10, true, 8, 20},
     {"moons", "linear 16, relu, linear 16, relu, linear 2", {1, {2}}, 100, 2, false, 1000, 3000},
 };
+/* clang-format on */
 
 typedef struct settings {
     const workload *work;
@@ -72,6 +74,7 @@ static const workload *find_workload(const char *name) {
 }
 
 static settings read_options(int argc, char **argv) {
+    /* clang-format off */
     static const struct option known[] = {
         {"workload", required_argument, NULL, 'w'}, {"threads", required_argument, NULL, 't'},
         {"steps", required_argument, NULL, 's'},    {"batch", required_argument, NULL, 'b'},
@@ -79,7 +82,8 @@ static settings read_options(int argc, char **argv) {
         {"json", no_argument, NULL, 'j'},           {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     settings s = {.threads = 1};
-    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (c) {
+    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (c) {
         case 'w': s.work = find_workload(optarg); break;
         case 't': s.threads = whole_number("--threads", optarg, 256); break;
         case 's': s.steps = whole_number("--steps", optarg, INT_MAX / BLOCKS); break;
@@ -89,7 +93,9 @@ static settings read_options(int argc, char **argv) {
         case 'j': s.json = true; break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2); /* getopt has said what is wrong */
+        }
     }
+    /* clang-format on */
     if (optind < argc) fail("not an option", argv[optind]);
     if (!s.work) fail("--workload is missing", NULL);
     if (s.infer && s.hvp) fail("--infer and --hvp exclude each other", NULL);
@@ -164,8 +170,8 @@ static result measure_inference(nb_context *nb, const settings *s, nb_net *net) 
     return r;
 }
 
-/* H v = d(g . v)/dw for the gradient g of the loss and a random v: two passes of reverse mode (Pearlmutter, Fast Exact Multiplication
- * by the Hessian, 1994). The loss is that of evaluation: no dropout. */
+/* H v = d(g . v)/dw for the gradient g of the loss and a random v: two passes of reverse mode (Pearlmutter, Fast Exact
+ * Multiplication by the Hessian, 1994). The loss is that of evaluation: no dropout. */
 static result measure_hvp(nb_context *nb, const settings *s, nb_net *net) {
     nb_tensor *x = random_images(nb, s), *y = random_labels(nb, s);
     nb_tensor *loss = nb_cross_entropy(nb_net_apply(net, x, NB_EVAL), y, NULL);
@@ -178,7 +184,10 @@ static result measure_hvp(nb_context *nb, const settings *s, nb_net *net) {
     }
     nb_list     hv = nb_grads(dot, NULL, w);
     nb_program *gradient = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), g)), *product = nb_compile(nb, hv);
-    for (int i = 0; i < WARM_UP; i++) { run(gradient); run(product); }
+    for (int i = 0; i < WARM_UP; i++) {
+        run(gradient);
+        run(product);
+    }
     result r = {.first_loss = nb_item(nb_output(gradient, 0)), .last_loss = -1};
     r.gradient_ms = measure(gradient, s->steps);
     r.ms = measure(product, s->steps);
@@ -205,19 +214,29 @@ static void processor_name(char *name, size_t size) {
         if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ') *c = ' ';
 }
 
-static void print_json(const settings *s, const result *r, const char *mode, const char *processor, const char *kernels, double rss_mb) {
+/* What is told beside the result. */
+typedef struct surroundings {
+    const char *mode, *kernels;
+    char        processor[256];
+    double      rss_mb;
+} surroundings;
+
+static void print_json(const settings *s, const result *r, const surroundings *e) {
     printf("{\"workload\": \"%s\", \"mode\": \"%s\", \"engine\": \"nabla\", \"threads\": %d, \"batch\": %d, \"ms\": %.6g, "
-           "\"items_per_s\": %.6g, ", s->work->name, mode, s->threads, s->batch, r->ms, s->batch / r->ms * 1e3);
+           "\"items_per_s\": %.6g, ",
+           s->work->name, e->mode, s->threads, s->batch, r->ms, s->batch / r->ms * 1e3);
     if (r->gradient_ms >= 0) printf("\"gradient_ms\": %.6g, \"gradients\": %.4g, ", r->gradient_ms, r->ms / r->gradient_ms);
     if (r->first_loss >= 0) printf("\"first_loss\": %.6f, ", r->first_loss);
     if (r->last_loss >= 0) printf("\"last_loss\": %.6f, ", r->last_loss);
-    printf("\"digest\": \"%s\", \"peak_rss_mb\": %.1f, \"kernels\": \"%s\", \"processor\": \"%s\"}\n", r->digest, rss_mb, kernels, processor);
+    printf("\"digest\": \"%s\", \"peak_rss_mb\": %.1f, \"kernels\": \"%s\", \"processor\": \"%s\"}\n", r->digest, e->rss_mb,
+           e->kernels, e->processor);
 }
 
-static void print_text(const settings *s, const result *r, const char *mode, const char *processor, const char *kernels, double rss_mb) {
-    printf("%s %s: %.4g ms, %.4g items/s, batch %d, %d thread%s, %.0f MB, kernels %s, %s\n", s->work->name, mode, r->ms,
-           s->batch / r->ms * 1e3, s->batch, s->threads, s->threads == 1 ? "" : "s", rss_mb, kernels, processor);
-    if (r->gradient_ms >= 0) printf("one gradient: %.4g ms; the product takes %.2f of them\n", r->gradient_ms, r->ms / r->gradient_ms);
+static void print_text(const settings *s, const result *r, const surroundings *e) {
+    printf("%s %s: %.4g ms, %.4g items/s, batch %d, %d thread%s, %.0f MB, kernels %s, %s\n", s->work->name, e->mode, r->ms,
+           s->batch / r->ms * 1e3, s->batch, s->threads, s->threads == 1 ? "" : "s", e->rss_mb, e->kernels, e->processor);
+    if (r->gradient_ms >= 0)
+        printf("one gradient: %.4g ms; the product takes %.2f of them\n", r->gradient_ms, r->ms / r->gradient_ms);
     if (r->last_loss >= 0) printf("loss %.6f at the first step, %.6f at the last; ", r->first_loss, r->last_loss);
     printf("digest %s\n", r->digest);
 }
@@ -230,11 +249,11 @@ int main(int argc, char **argv) {
     result  r = s.infer ? measure_inference(nb, &s, net) : s.hvp ? measure_hvp(nb, &s, net) : measure_training(nb, &s, net);
 
     struct rusage memory;
-    char          processor[256];
     getrusage(RUSAGE_SELF, &memory);
-    processor_name(processor, sizeof processor);
-    (s.json ? print_json : print_text)(&s, &r, s.infer ? "infer" : s.hvp ? "hvp" : "train", processor, nb_kernels(nb),
-                                       (double)memory.ru_maxrss / 1024);
+    surroundings e = {.mode = s.infer ? "infer" : s.hvp ? "hvp" : "train", .kernels = nb_kernels(nb)};
+    e.rss_mb = (double)memory.ru_maxrss / 1024;
+    processor_name(e.processor, sizeof e.processor);
+    (s.json ? print_json : print_text)(&s, &r, &e);
     nb_close(nb);
     return 0;
 }

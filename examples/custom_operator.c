@@ -2,7 +2,7 @@
  *
  * 1. A composition with a derivative of its own. Rounding has derivative 0, so nothing would be learned through it; the
  *    straight-through estimator pretends it is 1 (Bengio et al., Estimating or Propagating Gradients, 2013).
- * 2. One struct: shape rule, function on pointers and strides, derivative as a graph. Here squared distances of all pairs of rows:
+ * 2. One struct: shape rule, function on pointers and strides, derivative as a graph. Here squared distances between all rows:
  *
  *     a [n,d]   b [m,d]   ->   y [n,m]     y_ij = sum_k (a_ik - b_jk)^2
  *     da_i = 2 sum_j dy_ij (a_i - b_j)     db_j = 2 sum_i dy_ij (b_j - a_i)
@@ -55,21 +55,34 @@ static void distances_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, 
 }
 
 static const nb_op distances_op = {
-    .name = "distances", .formula = "y_{ij} = \\sum_k (a_{ik} - b_{jk})^2", .gradient = "da_i = 2 \\sum_j dy_{ij} (a_i - b_j)",
-    .kind = NB_OPAQUE, .arity = 2, .infer = distances_infer, .derivative = distances_derivative, .run = distances_run};
+    .name = "distances",
+    .formula = "y_{ij} = \\sum_k (a_{ik} - b_{jk})^2",
+    .gradient = "da_i = 2 \\sum_j dy_{ij} (a_i - b_j)",
+    .kind = NB_OPAQUE,
+    .arity = 2,
+    .infer = distances_infer,
+    .derivative = distances_derivative,
+    .run = distances_run,
+};
 
-static nb_tensor *distances(nb_context *nb, nb_list in, void *user) { return (void)user, nb_apply(nb, &distances_op, in.n, in.at, NULL); }
+static nb_tensor *distances(nb_context *nb, nb_list in, void *user) {
+    (void)user;
+    return nb_apply(nb, &distances_op, in.n, in.at, NULL);
+}
 
 int main(void) {
     nb_context *nb = nb_open(&(nb_options){.on_error = nb_die, .seed = 1});
 
     nb_tensor *x = nb_from(nb, NB_F32, nb_shape(3), (float[]){0.2f, 1.7f, -0.6f});
-    nb_tensor *q = nb_with_derivative(nb_round(x), nb_list_of(nb, x), straight, NULL), *loss = nb_sum(nb_square(q), nb_axes(), false);
-    const float *g = nb_data(nb_grads(loss, NULL, nb_list_of(nb, x)).at[0]); /* d(round(x)^2)/dx, taken as 2 round(x) */
+    nb_list    xs = nb_list_of(nb, x);
+    nb_tensor *y = nb_square(nb_with_derivative(nb_round(x), xs, straight, NULL));
+    /* The derivative of round(x)^2, taken as 2 round(x). */
+    const float *g = nb_data(nb_grads(nb_sum(y, nb_axes(), false), NULL, xs).at[0]);
     printf("straight through: %g %g %g\n", (double)g[0], (double)g[1], (double)g[2]);
 
     nb_list inputs = nb_list_of(nb, nb_normal(nb, NB_F64, nb_shape(3, 4), 0, 1), nb_normal(nb, NB_F64, nb_shape(2, 4), 0, 1));
-    nb_gradcheck_result first = nb_gradcheck(nb, distances, NULL, inputs, 1), second = nb_gradcheck(nb, distances, NULL, inputs, 2);
+    nb_gradcheck_result first = nb_gradcheck(nb, distances, NULL, inputs, 1),
+                        second = nb_gradcheck(nb, distances, NULL, inputs, 2);
     printf("first derivatives: %s\nsecond derivatives: %s\n", first.detail, second.detail);
     bool right = first.passed && second.passed && g[0] == 0 && g[1] == 4 && g[2] == -2;
     printf("custom_operator: %s\n", right ? "both ways work" : "WRONG");

@@ -1,7 +1,7 @@
 /* embed.c: a net inside a program that must not stop: a thermostat learns how its room answers the heater.
  *
- * All that can go wrong comes back as a value: a message and a status. The library prints nothing, never exits, and takes its memory
- * from where it is told: here a budget of 4 MB, and reaching it is one more error that is handled.
+ * All that can go wrong comes back as a value: a message and a status. The library prints nothing, never exits, and takes its
+ * memory from where it is told: here a budget of 4 MB, and reaching it is one more error that is handled.
  *
  *     x [32,3]: room, outdoors, heater   ->   y [32,1]: change of the room's temperature in the next minute */
 #include <nabla.h>
@@ -10,7 +10,9 @@
 #include <stdlib.h>
 
 /* Memory from a budget. One thread uses the context, so no lock is needed. */
-typedef struct budget { size_t used, most, limit; } budget;
+typedef struct budget {
+    size_t used, most, limit;
+} budget;
 static void *take(void *user, size_t size) {
     budget *b = user;
     if (size > b->limit - b->used) return NULL;
@@ -53,9 +55,9 @@ int main(void) {
     unsigned state = 1;
     int      handled = 0;
 
-    nb_net    *net = nb_net_parse(nb, "linear 16, tanh, linear 1", nb_shape(3));
-    nb_tensor *in = nb_input(nb, "sensors", NB_F32, nb_shape(32, 3)), *out = nb_input(nb, "change", NB_F32, nb_shape(32, 1));
-    nb_tensor *loss = nb_mse(nb_net_apply(net, in, NB_TRAIN), out, NB_REDUCE_MEAN);
+    nb_net       *net = nb_net_parse(nb, "linear 16, tanh, linear 1", nb_shape(3));
+    nb_tensor    *in = nb_input(nb, "sensors", NB_F32, nb_shape(32, 3)), *out = nb_input(nb, "change", NB_F32, nb_shape(32, 1));
+    nb_tensor    *loss = nb_mse(nb_net_apply(net, in, NB_TRAIN), out, NB_REDUCE_MEAN);
     nb_optimizer *adam = nb_adam(nb_net_parameters(net), 0.01, NULL);
     nb_program   *learn = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(adam, loss)));
 
@@ -68,8 +70,8 @@ int main(void) {
     double last = 1;
     for (int minute = 0; minute < 2000; minute++) {
         measure(&state, x, y);
-        if (nb_set(in, x, sizeof x) && nb_set(out, y, sizeof y) && nb_run(learn)) last = nb_item(nb_output(learn, 0));
-        else handled += recover(nb, "learning");
+        if (!nb_set(in, x, sizeof x) || !nb_set(out, y, sizeof y) || !nb_run(learn)) handled += recover(nb, "learning");
+        last = nb_item(nb_output(learn, 0));
     }
     printf("mean squared error %s 0.001, in %zu KB\n", last < 1e-3 ? "below" : "NOT BELOW", memory.most >> 10);
     nb_close(nb);

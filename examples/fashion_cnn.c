@@ -2,8 +2,8 @@
  *
  *     [64,1,28,28] -> conv 32, batch norm, relu, pool -> [64,32,14,14] -> conv 64, ... -> [64,64,7,7] -> 128 relu -> [64,10]
  *
- * The rate follows one cycle: up to a peak and down to nothing (Smith & Topin, Super-Convergence, 2018). It is a tensor of the optimiser,
- * so that the program compiled once follows it.
+ * The rate follows one cycle: up to a peak and down to nothing (Smith & Topin, Super-Convergence, 2018). It is a tensor of the
+ * optimiser, so that the program compiled once follows it.
  * Run: fashion_cnn [FOLDER], the folder of the four IDX files. */
 #include <nabla.h>
 
@@ -14,9 +14,9 @@ static const char text[] = "conv 32 3 pad=1, batchnorm, relu, maxpool 2, conv 64
                            "linear 128, relu, dropout 0.5, linear 10";
 
 static bool train(nb_context *nb, nb_dataset *d, const nb_loader_options *options, const char *path) {
-    nb_net    *net = nb_net_parse(nb, text, nb_dataset_item(d));
-    nb_tensor *x = nb_input(nb, "x", NB_F32, nb_shape(BATCH, 1, 28, 28)), *y = nb_input(nb, "y", NB_I64, nb_shape(BATCH));
-    nb_tensor *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
+    nb_net       *net = nb_net_parse(nb, text, nb_dataset_item(d));
+    nb_tensor    *x = nb_input(nb, "x", NB_F32, nb_shape(BATCH, 1, 28, 28)), *y = nb_input(nb, "y", NB_I64, nb_shape(BATCH));
+    nb_tensor    *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
     nb_optimizer *adam = nb_adam(nb_net_parameters(net), 3e-3, NULL);
     nb_program   *step = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(adam, loss)));
     nb_schedule   schedule = {.kind = NB_ONE_CYCLE, .rate = 3e-3, .steps = STEPS};
@@ -44,15 +44,16 @@ static double ask(nb_context *nb, nb_dataset *d, nb_loader_options options, cons
     nb_loader_start(loader, 0, 0);
     nb_loader_next(loader, x, y);
     nb_tensor *guess = nb_argmax(nb_net_apply(net, x, NB_EVAL), 1, false);
-    double share = nb_item(nb_mean(nb_cast(nb_equal(guess, y), NB_F64), nb_axes(), false)); /* no program: the value is asked for, once */
+    /* No program here: the value is asked for, once. */
+    double share = nb_item(nb_mean(nb_cast(nb_equal(guess, y), NB_F64), nb_axes(), false));
     nb_loader_free(loader);
     return share;
 }
 
 int main(int argc, char **argv) {
-    const char *folder = argc > 1 ? argv[1] : "/usr/share/datasets/fashion-mnist", *path = "fashion_cnn.safetensors";
-    nb_context *nb = nb_open(&(nb_options){.on_error = nb_die, .threads = 2});
-    nb_dataset *train_set = nb_dataset_idx(nb, folder, NB_TRAIN_PART), *test_set = nb_dataset_idx(nb, folder, NB_TEST_PART);
+    const char       *folder = argc > 1 ? argv[1] : "/usr/share/datasets/fashion-mnist", *path = "fashion_cnn.safetensors";
+    nb_context       *nb = nb_open(&(nb_options){.on_error = nb_die, .threads = 2});
+    nb_dataset       *train_set = nb_dataset_idx(nb, folder, NB_TRAIN_PART), *test_set = nb_dataset_idx(nb, folder, NB_TEST_PART);
     nb_loader_options options = {.batch = BATCH, .shuffle = true};
     nb_dataset_statistics(train_set, &options.mean, &options.std);
 

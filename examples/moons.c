@@ -29,10 +29,11 @@ static bool write_svg(const char *path, const float *scores, float x[POINTS][2],
     if (!f) return false;
     fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' width='480'>\n", GRID, GRID);
     for (int i = 0; i < GRID * GRID; i++)
-        fprintf(f, "<rect x='%d' y='%d' width='1.05' height='1.05' fill='%s'/>\n", i % GRID, i / GRID, scores[i] > 0 ? "#f9d5c4" : "#cfe0f5");
+        fprintf(f, "<rect x='%d' y='%d' width='1.05' height='1.05' fill='%s'/>\n", i % GRID, i / GRID,
+                scores[i] > 0 ? "#f9d5c4" : "#cfe0f5");
     for (int i = 0; i < POINTS; i++)
-        fprintf(f, "<circle cx='%.2f' cy='%.2f' r='0.7' fill='%s'/>\n", (double)((x[i][0] - left) / cell), (double)((top - x[i][1]) / cell),
-                t[i][0] > 0 ? "#c04a1a" : "#1a5fb4");
+        fprintf(f, "<circle cx='%.2f' cy='%.2f' r='0.7' fill='%s'/>\n", (double)((x[i][0] - left) / cell),
+                (double)((top - x[i][1]) / cell), t[i][0] > 0 ? "#c04a1a" : "#1a5fb4");
     fprintf(f, "</svg>\n");
     return fclose(f) == 0;
 }
@@ -48,16 +49,17 @@ int main(int argc, char **argv) {
     nb_set(x, points, sizeof points);
     nb_set(t, labels, sizeof labels);
 
-    nb_tensor *s = nb_net_apply(net, x, NB_TRAIN), *right = nb_greater(nb_mul(s, t), nb_number(nb, 0));
-    nb_tensor *penalty = nb_mul(nb_number(nb, 1e-4), nb_l2(nb_net_parameters(net)));
-    nb_tensor *loss = nb_add(nb_hinge(s, t, NB_REDUCE_MEAN), penalty);
-    nb_tensor *count = nb_sum(nb_cast(right, NB_I64), nb_axes(), false);
+    nb_tensor    *s = nb_net_apply(net, x, NB_TRAIN), *right = nb_greater(nb_mul(s, t), nb_number(nb, 0));
+    nb_tensor    *penalty = nb_mul(nb_number(nb, 1e-4), nb_l2(nb_net_parameters(net)));
+    nb_tensor    *loss = nb_add(nb_hinge(s, t, NB_REDUCE_MEAN), penalty);
+    nb_tensor    *count = nb_sum(nb_cast(right, NB_I64), nb_axes(), false);
     nb_optimizer *sgd = nb_sgd(nb_net_parameters(net), 0.1, &(nb_sgd_options){.momentum = 0.9});
     nb_program   *train = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss, count), nb_update(sgd, loss)));
 
     for (int step = 1; step <= 300; step++) {
         if (!nb_run(train)) return 1;
-        if (step % 50 == 0) printf("step %3d  loss %.4f  right %3.0f\n", step, nb_item(nb_output(train, 0)), nb_item(nb_output(train, 1)));
+        if (step % 50 == 0)
+            printf("step %3d  loss %.4f  right %3.0f\n", step, nb_item(nb_output(train, 0)), nb_item(nb_output(train, 1)));
     }
     double last = nb_item(nb_output(train, 1));
 
@@ -66,7 +68,7 @@ int main(int argc, char **argv) {
         grid[i][1] = top - ((float)(i / GRID) + 0.5f) * cell;
     }
     const float *scores = nb_data(nb_net_apply(net, nb_from(nb, NB_F32, nb_shape(GRID * GRID, 2), grid), NB_EVAL));
-    if (!write_svg(path, scores, points, labels)) { perror(path); return 1; }
+    if (!write_svg(path, scores, points, labels)) return perror(path), 1;
     printf("wrote %s\nmoons: %.0f of %d right\n", path, last, POINTS);
     nb_close(nb);
     return last == POINTS ? 0 : 1;

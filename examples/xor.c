@@ -29,8 +29,7 @@ int main(void) {
     /* The program: the loss, and one assign a weight. Assigns happen last, so that all derivatives see the old weights. */
     nb_list w = nb_list_of(nb, w1, b1, w2, b2), g = nb_grads(loss, NULL, w), roots = nb_list_new(nb, 1 + w.n);
     roots.at[0] = loss;
-    for (int i = 0; i < w.n; i++)
-        roots.at[1 + i] = nb_assign(w.at[i], nb_sub(w.at[i], nb_mul(nb_number(nb, 0.5), g.at[i])));
+    for (int i = 0; i < w.n; i++) roots.at[1 + i] = nb_assign(w.at[i], nb_sub(w.at[i], nb_mul(nb_number(nb, 0.5), g.at[i])));
     nb_program *train = nb_compile(nb, roots), *predict = nb_compile(nb, nb_list_of(nb, nb_sigmoid(z)));
 
     for (int step = 1; step <= 1000; step++) {
