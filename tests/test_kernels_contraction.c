@@ -1,0 +1,489 @@
+/* Products, convolutions and pools: every planner on every instruction set of this processor against the operators' reference loops; the
+ * same bits for any number of threads; and the threads themselves. */
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "convolution.h"
+#include "kernels.h"
+#include "ops.h"
+#include "product.h"
+
+static nb_context *nb;
+static nb_pool    *pools[3]; /* of 1 (none), 2 and 4 threads */
+static int         cases;
+
+/* ---------------------------------------------------------------------------------------------------------------------- arrays */
+
+/* Orders of axes in memory, and what else strides can do. */
+typedef enum layout { PLAIN, SWAPPED, CHANNELS_LAST, REVERSED, SPACED, REPEATED, LAYOUTS } layout;
+
+typedef struct block {
+    float  *memory;
+    int64_t floats;
+} block;
+
+static uint32_t state;
+
+static float next_value(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)((int32_t)(state >> 8) % 2001 - 1000) / 500.0f;
+}
+
+static int64_t count(const nb_array *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->rank; i++) n *= a->shape[i];
+    return n;
+}
+
+/* Strides of a layout over its own memory, of random values with a guard before and behind. */
+static nb_array make_array(nb_dims shape, nb_dtype dtype, layout how, block *b) {
+    enum { GUARD = 16 };
+    nb_array a = {.dtype = dtype, .rank = (int)shape.rank};
+    int      order[NB_MAX_RANK], r = a.rank;
+    int64_t  step = how == SPACED ? 2 : 1, last = 0;
+    for (int i = 0; i < r; i++) order[i] = i;
+    if (how == SWAPPED && r > 1) order[r - 2] = r - 1, order[r - 1] = r - 2;
+    if (how == CHANNELS_LAST && r == 4) order[1] = 2, order[2] = 3, order[3] = 1;
+    for (int i = r - 1; i >= 0; i--) {
+        int d = order[i];
+        a.shape[d] = shape.size[d];
+        a.stride[d] = how == REPEATED && d == 0 ? 0 : step;
+        if (how != REPEATED || d != 0) step *= shape.size[d] > 0 ? shape.size[d] : 1;
+        last += shape.size[d] > 0 ? (shape.size[d] - 1) * a.stride[d] : 0;
+    }
+    b->floats = last + 1 + 2 * GUARD;
+    b->memory = aligned_alloc(64, ((size_t)b->floats * sizeof(float) + 63) / 64 * 64);
+    assert_non_null(b->memory);
+    for (int64_t i = 0; i < b->floats; i++) b->memory[i] = next_value();
+    float *data = b->memory + GUARD;
+    if (how == REVERSED && r > 0 && a.shape[r - 1] > 0) {
+        data += (a.shape[r - 1] - 1) * a.stride[r - 1];
+        a.stride[r - 1] = -a.stride[r - 1];
+    }
+    a.data = data;
+    return a;
+}
+
+static nb_array dense_like(const nb_array *a, block *b) {
+    return make_array(nb_dims_of(a->rank, a->shape), a->dtype, PLAIN, b);
+}
+
+/* Whether two memories differ anywhere but in the elements of `a`. */
+static bool spilled(const nb_array *a, const block *b, const float *before) {
+    int64_t at[NB_MAX_RANK] = {0};
+    float  *copy = malloc((size_t)b->floats * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, before, (size_t)b->floats * sizeof *copy);
+    if (count(a) > 0) do {
+            int64_t i = (float *)a->data - b->memory + nb__offset(a, at);
+            copy[i] = b->memory[i];
+        } while (nb__next_index(a->rank, a->shape, at));
+    bool differ = memcmp(copy, b->memory, (size_t)b->floats * sizeof *copy) != 0;
+    free(copy);
+    return differ;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- checks */
+
+typedef struct planned {
+    const char  *name;
+    nb__planner *plan;
+} planned;
+
+static void run_plan(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
+    void *scratch = plan->scratch_bytes ? aligned_alloc(64, (plan->scratch_bytes + 63) / 64 * 64) : NULL;
+    if (plan->scratch_bytes) {
+        assert_non_null(scratch);
+        memset(scratch, 0xff, plan->scratch_bytes); /* NaN: what is read must have been written */
+    }
+    plan->run(plan, call, scratch, pool);
+    free(scratch);
+}
+
+static void free_plan(nb__plan *plan) {
+    if (plan->free_state) plan->free_state(nb, plan->state);
+    else nb_free(nb, plan->state);
+}
+
+/* One call by a planner, with 1, 2 and 4 threads, against `exact`; an element may be off by 16 roundings of `size`, the same sum over
+ * absolute values. */
+static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out, const nb_array *exact, const nb_array *size, const char *what) {
+    nb_array *y = &call->c.out;
+    float    *before = malloc((size_t)out->floats * sizeof *before), *first = malloc((size_t)out->floats * sizeof *first);
+    assert_non_null(before);
+    assert_non_null(first);
+    for (int t = 0; t < 3; t++) {
+        nb__plan plan = {0};
+        for (int64_t i = 0; i < out->floats; i++) out->memory[i] = -77;
+        memcpy(before, out->memory, (size_t)out->floats * sizeof *before);
+        if (!p.plan(nb, isa, call, nb__pool_threads(pools[t]), &plan)) {
+            assert_null(nb_error(nb));
+            break; /* the reference runs */
+        }
+        run_plan(&plan, call, pools[t]);
+        if (t == 0) memcpy(first, out->memory, (size_t)out->floats * sizeof *first);
+        if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0) fail_msg("%s, %s, %s: other bits with more threads", plan.kernel, isa->name, what);
+        if (spilled(y, out, before)) fail_msg("%s, %s, %s: writes outside of the result", plan.kernel, isa->name, what);
+        int64_t at[NB_MAX_RANK] = {0};
+        if (t == 0 && count(y) > 0) do {
+                double got = nb__load(y, nb__offset(y, at)), want = nb__load(exact, nb__offset(exact, at));
+                double slack = size ? 16 * 1.2e-7 * nb__load(size, nb__offset(size, at)) + 1e-30 : 0;
+                if (!(fabs(got - want) <= slack) && !(isnan(got) && isnan(want)))
+                    fail_msg("%s, %s, %s: %g instead of %g (slack %g)", plan.kernel, isa->name, what, got, want, slack);
+            } while (nb__next_index(y->rank, y->shape, at));
+        free_plan(&plan);
+        cases++;
+    }
+    free(before);
+    free(first);
+}
+
+/* The same operands with absolute values, so that nothing cancels. */
+static nb_array absolute(const nb_array *a, block *b) {
+    nb_array p = dense_like(a, b);
+    int64_t  at[NB_MAX_RANK] = {0};
+    if (count(a) > 0) do nb__store(&p, nb__offset(&p, at), fabs(nb__load(a, nb__offset(a, at))));
+        while (nb__next_index(a->rank, a->shape, at));
+    return p;
+}
+
+static void check(const nb_op *op, const planned *plans, int n_plans, int n_in, const nb_dims *shape, const layout *how, nb_dims result,
+                  layout out_how, nb_dtype dtype, const void *attr, const char *what) {
+    static const char *const isas[] = {"baseline", "v3", "v4"};
+    block    b[2], ob, eb, ab[2], sb;
+    nb_array in[2], in_abs[2], out = make_array(result, dtype, out_how, &ob), exact = dense_like(&out, &eb), size = dense_like(&out, &sb);
+    for (int i = 0; i < n_in; i++) {
+        in[i] = make_array(shape[i], NB_F32, how[i], &b[i]);
+        in_abs[i] = absolute(&in[i], &ab[i]);
+    }
+    nb__call call = {.c = {.out = exact, .n_in = n_in, .in = in, .attr = attr}, .n_out = 1};
+    op->run(&call.c);
+    call.c.out = size;
+    call.c.in = in_abs;
+    bool is_sum = dtype == NB_F32;
+    if (is_sum) op->run(&call.c);
+    call.c.out = out;
+    call.c.in = in;
+    call.out = &call.c.out;
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        const nb__isa *isa = nb__isa_find(isas[i]);
+        for (int p = 0; isa && p < n_plans; p++) check_plan(plans[p], isa, &call, &ob, &exact, is_sum ? &size : NULL, what);
+    }
+    for (int i = 0; i < n_in; i++) free(b[i].memory), free(ab[i].memory);
+    free(ob.memory);
+    free(eb.memory);
+    free(sb.memory);
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- products */
+
+static const planned matmul_plans[] = {{"matmul", nb__plan_matmul}, {"own", nb__plan_matmul_own}};
+
+static void check_matmul(int64_t batch, int64_t m, int64_t n, int64_t k, layout a, layout b, layout c) {
+    char    what[120];
+    nb_dims shape[] = {nb_shape(batch, m, k), nb_shape(batch, k, n)};
+    snprintf(what, sizeof what, "%d x [%d,%d] x [%d,%d], layouts %d %d %d", (int)batch, (int)m, (int)k, (int)k, (int)n, a, b, c);
+    check(&nb__op_matmul, matmul_plans, 2, 2, shape, (layout[]){a, b}, nb_shape(batch, m, n), c, NB_F32, NULL, what);
+}
+
+static void products_of_odd_sizes(void **unused) {
+    static const int64_t sizes[] = {0, 1, 7, 8, 9, 17, 33, 64};
+    (void)unused;
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 8; j++)
+            for (int l = 0; l < 8; l++)
+                check_matmul(1, sizes[i], sizes[j], sizes[l], (layout)((i + l) % 2), (layout)((j + l) % 2), PLAIN);
+}
+
+static void products_of_any_strides(void **unused) {
+    (void)unused;
+    for (int a = 0; a < LAYOUTS; a++)
+        for (int b = 0; b < LAYOUTS; b++)
+            for (int c = 0; c < REPEATED; c++) {
+                check_matmul(3, 9, 17, 8, (layout)a, (layout)b, (layout)c);
+                check_matmul(2, 1, 33, 19, (layout)a, (layout)b, (layout)c);
+                check_matmul(2, 35, 1, 18, (layout)a, (layout)b, (layout)c);
+            }
+    for (int a = 0; a < LAYOUTS; a++)
+        for (int b = 0; b < LAYOUTS; b++) check_matmul(2, 70, 90, 65, (layout)a, (layout)b, a % 2 ? SWAPPED : PLAIN);
+}
+
+static void large_products(void **unused) {
+    (void)unused;
+    check_matmul(1, 64, 256, 784, PLAIN, SWAPPED, PLAIN);
+    check_matmul(1, 64, 784, 256, PLAIN, PLAIN, PLAIN);
+    check_matmul(1, 256, 784, 64, SWAPPED, PLAIN, PLAIN);
+    check_matmul(1, 201, 333, 129, PLAIN, PLAIN, PLAIN);
+    check_matmul(1, 333, 65, 600, SWAPPED, SWAPPED, SWAPPED);
+    check_matmul(5, 64, 64, 300, PLAIN, SWAPPED, PLAIN);
+    check_matmul(40, 33, 33, 33, PLAIN, PLAIN, PLAIN);
+    check_matmul(1, 1, 1000, 1000, PLAIN, PLAIN, PLAIN);
+    check_matmul(1, 1, 1000, 1000, PLAIN, SWAPPED, PLAIN);
+    check_matmul(1, 1000, 1, 1000, PLAIN, PLAIN, PLAIN);
+    check_matmul(1, 1000, 1, 1000, SWAPPED, PLAIN, PLAIN);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- convolutions */
+
+static bool own_forward(nb_context *c, const nb__isa *i, const nb__call *call, int threads, nb__plan *plan) {
+    return nb__plan_conv_own(c, i, call, NB__CONV_FORWARD, threads, plan);
+}
+
+static bool own_input(nb_context *c, const nb__isa *i, const nb__call *call, int threads, nb__plan *plan) {
+    return nb__plan_conv_own(c, i, call, NB__CONV_INPUT, threads, plan);
+}
+
+static bool own_weight(nb_context *c, const nb__isa *i, const nb__call *call, int threads, nb__plan *plan) {
+    return nb__plan_conv_own(c, i, call, NB__CONV_WEIGHT, threads, plan);
+}
+
+typedef struct conv_case {
+    int64_t       n, c, h, w, o, kh, kw;
+    nb__conv_attr a;
+} conv_case;
+
+static void check_conv(const conv_case *q, layout x_how, layout w_how, layout y_how) {
+    const planned forward[] = {{"conv2d", nb__plan_conv2d}, {"own", own_forward}};
+    const planned input[] = {{"input", nb__plan_conv2d_input_grad}, {"own", own_input}};
+    const planned weight[] = {{"weight", nb__plan_conv2d_weight_grad}, {"own", own_weight}};
+    nb__conv_attr a = q->a;
+    nb_dims       x = nb_shape(q->n, q->c, q->h, q->w), w = nb_shape(q->o, q->c / a.groups, q->kh, q->kw), y;
+    char          what[320];
+    y = nb_shape(q->n, q->o, (q->h + a.before[0] + a.after[0] - a.dilation[0] * (q->kh - 1) - 1) / a.stride[0] + 1,
+                 (q->w + a.before[1] + a.after[1] - a.dilation[1] * (q->kw - 1) - 1) / a.stride[1] + 1);
+    snprintf(what, sizeof what, "x %s, weight %s, layouts %d %d %d", nb__dims_text(x).at, nb__dims_text(w).at, x_how, w_how, y_how);
+    check(&nb__op_conv2d, forward, 2, 2, (nb_dims[]){x, w}, (layout[]){x_how, w_how}, y, y_how, NB_F32, &a, what);
+    if (x_how == REPEATED || w_how == REPEATED) return;
+    a.other = x;
+    check(&nb__op_conv2d_input_grad, input, 2, 2, (nb_dims[]){y, w}, (layout[]){y_how, w_how}, x, x_how, NB_F32, &a, what);
+    a.other = w;
+    check(&nb__op_conv2d_weight_grad, weight, 2, 2, (nb_dims[]){x, y}, (layout[]){x_how, y_how}, w, w_how, NB_F32, &a, what);
+}
+
+#define GEOMETRY(s, p, d, g) {.stride = {s, s}, .before = {p, p}, .after = {p, p}, .dilation = {d, d}, .groups = g}
+static const conv_case conv_cases[] = {
+    {2, 1, 5, 5, 3, 3, 3, GEOMETRY(1, 1, 1, 1)},
+    {3, 3, 9, 7, 8, 3, 3, GEOMETRY(1, 1, 1, 1)},
+    {2, 8, 8, 8, 16, 3, 3, GEOMETRY(2, 1, 1, 1)},
+    {2, 17, 7, 9, 9, 3, 2, GEOMETRY(1, 0, 1, 1)},
+    {2, 6, 9, 9, 4, 3, 3, GEOMETRY(1, 2, 2, 2)},
+    {2, 8, 7, 7, 8, 3, 3, GEOMETRY(1, 1, 1, 8)},
+    {2, 20, 6, 6, 20, 3, 3, GEOMETRY(1, 1, 1, 4)},
+    {3, 16, 6, 5, 24, 1, 1, GEOMETRY(1, 0, 1, 1)},
+    {2, 8, 6, 6, 8, 1, 1, GEOMETRY(2, 0, 1, 1)},
+    {1, 2, 1, 9, 3, 1, 3, GEOMETRY(1, 0, 1, 1)},
+    {2, 3, 9, 1, 4, 3, 1, GEOMETRY(1, 0, 1, 1)},
+    {1, 2, 10, 10, 2, 5, 5, GEOMETRY(3, 2, 1, 1)},
+    {1, 4, 6, 6, 4, 2, 2, {.stride = {1, 2}, .before = {0, 0}, .after = {1, 1}, .dilation = {1, 1}, .groups = 1}},
+    {0, 2, 4, 4, 2, 3, 3, GEOMETRY(1, 1, 1, 1)},
+    {2, 0, 4, 4, 2, 3, 3, GEOMETRY(1, 1, 1, 1)},
+};
+
+static void convolutions(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < sizeof conv_cases / sizeof *conv_cases; i++)
+        for (int k = 0; k < 2; k++) {
+            layout how = k ? CHANNELS_LAST : PLAIN;
+            check_conv(&conv_cases[i], how, PLAIN, how);
+        }
+}
+
+static void convolutions_of_any_strides(void **unused) {
+    (void)unused;
+    for (int x = 0; x < LAYOUTS; x++)
+        for (int y = 0; y < REPEATED; y++) check_conv(&conv_cases[1], (layout)x, (layout)((x + y) % LAYOUTS), (layout)y);
+}
+
+static void large_convolutions(void **unused) {
+    static const conv_case q[] = {
+        {19, 1, 28, 28, 32, 3, 3, GEOMETRY(1, 1, 1, 1)},
+        {33, 32, 14, 14, 64, 3, 3, GEOMETRY(1, 1, 1, 1)},
+        {5, 3, 32, 32, 24, 5, 5, GEOMETRY(2, 2, 1, 1)},
+        {3, 6, 14, 14, 16, 5, 5, GEOMETRY(1, 0, 1, 1)},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof q / sizeof *q; i++) check_conv(&q[i], i % 2 ? CHANNELS_LAST : PLAIN, PLAIN, CHANNELS_LAST);
+}
+
+/* ----------------------------------------------------------------------------------------------------------------------- pools */
+
+static void check_pool(nb_dims x, nb__pool_attr a, layout how) {
+    const planned index[] = {{"index", nb__plan_max_pool2d_index}}, avg[] = {{"avg", nb__plan_avg_pool2d}}, grad[] = {{"grad", nb__plan_avg_pool2d_grad}};
+    nb_dims       y = nb_shape(x.size[0], x.size[1], a.out[0], a.out[1]);
+    char          what[320];
+    snprintf(what, sizeof what, "pool of %s to %s, layout %d", nb__dims_text(x).at, nb__dims_text(y).at, how);
+    check(&nb__op_max_pool2d_index, index, 1, 1, &x, &how, y, how, NB_I32, &a, what);
+    if (a.dilation[0] != 1 || a.dilation[1] != 1) return;
+    check(&nb__op_avg_pool2d, avg, 1, 1, &x, &how, y, how, NB_F32, &a, what);
+    a.other = x;
+    check(&nb__op_avg_pool2d_grad, grad, 1, 1, &y, &how, x, how, NB_F32, &a, what);
+}
+
+static void pools_of_all_kinds(void **unused) {
+    static const struct {
+        nb_dims       x;
+        nb__pool_attr a;
+    } q[] = {
+        {{4, {2, 3, 8, 8}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {4, 4}}},
+        {{4, {3, 33, 9, 17}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {4, 8}}},
+        {{4, {2, 8, 7, 9}}, {.size = {3, 3}, .stride = {2, 2}, .padding = {1, 1}, .dilation = {1, 1}, .out = {4, 5}}},
+        {{4, {2, 17, 7, 9}}, {.size = {3, 2}, .stride = {1, 2}, .padding = {1, 1}, .dilation = {1, 1}, .out = {7, 5}, .exclude_padding = 1}},
+        {{4, {1, 5, 9, 10}}, {.size = {3, 2}, .stride = {1, 1}, .dilation = {2, 3}, .out = {5, 7}}},
+        {{4, {1, 4, 5, 6}}, {.size = {2, 4}, .stride = {2, 3}, .padding = {0, 1}, .dilation = {1, 1}, .out = {3, 3}}},
+        {{4, {2, 9, 7, 5}}, {.size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .out = {3, 2}, .adaptive = 1}},
+        {{4, {1, 3, 2, 3}}, {.size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .out = {5, 4}, .adaptive = 1}},
+        {{4, {0, 3, 4, 4}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {2, 2}}},
+        {{4, {64, 64, 14, 14}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {7, 7}}},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof q / sizeof *q; i++)
+        for (int how = PLAIN; how < REPEATED; how++) check_pool(q[i].x, q[i].a, (layout)how);
+}
+
+/* NaN counts as largest, the first place wins ties, and padding is never chosen. */
+static void places_of_special_values(void **unused) {
+    static const int32_t want[] = {1, 2, 4, 7};
+    float                x[] = {-1, NAN, 5, 5, -INFINITY, -INFINITY, 5, NAN};
+    int32_t              y[4];
+    nb__pool_attr        a = {.size = {1, 2}, .stride = {1, 2}, .dilation = {1, 1}, .out = {1, 4}};
+    nb_array             in = {.data = x, .dtype = NB_F32, .rank = 4, .shape = {1, 1, 1, 8}, .stride = {8, 8, 8, 1}};
+    nb__call             call = {.c = {.n_in = 1, .in = &in, .attr = &a}, .n_out = 1};
+    (void)unused;
+    call.c.out = (nb_array){.data = y, .dtype = NB_I32, .rank = 4, .shape = {1, 1, 1, 4}, .stride = {4, 4, 4, 1}};
+    call.out = &call.c.out;
+    nb__op_max_pool2d_index.run(&call.c);
+    assert_memory_equal(y, want, sizeof y);
+    for (const char *const *name = (const char *const[]){"baseline", "v3", "v4", NULL}; *name; name++) {
+        nb__plan plan;
+        memset(y, 0, sizeof y);
+        if (!nb__isa_find(*name) || !nb__plan_max_pool2d_index(nb, nb__isa_find(*name), &call, 1, &plan)) continue;
+        run_plan(&plan, &call, NULL);
+        free_plan(&plan);
+        assert_memory_equal(y, want, sizeof y);
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- threads */
+
+typedef struct tally {
+    atomic_int at[64];
+    nb_pool   *pool;
+    atomic_int wrong;
+} tally;
+
+static void inner(void *arg, int64_t tile, int thread) {
+    tally *t = arg;
+    (void)tile;
+    if (thread < 0 || thread >= nb__pool_threads(t->pool)) atomic_fetch_add(&t->wrong, 1);
+}
+
+static void count_tile(void *arg, int64_t tile, int thread) {
+    tally *t = arg;
+    atomic_fetch_add(&t->at[tile], 1);
+    if (thread < 0 || thread >= nb__pool_threads(t->pool)) atomic_fetch_add(&t->wrong, 1);
+    if (tile % 16 == 3) nb__parallel(t->pool, 3, inner, t); /* from within: runs here */
+}
+
+/* Returns what went wrong, or NULL. */
+static const char *many_calls(nb_pool *pool) {
+    for (int i = 0; i < 20000; i++) {
+        tally t = {.pool = pool};
+        int   tiles = i % 64;
+        nb__parallel(pool, tiles, count_tile, &t);
+        for (int k = 0; k < 64; k++)
+            if (atomic_load(&t.at[k]) != (k < tiles)) return "a tile was lost or run twice";
+        if (atomic_load(&t.wrong)) return "a thread's number is out of range";
+        if (i % 5000 == 4999) { /* let the workers fall asleep */
+            struct timespec pause = {.tv_nsec = 5000000};
+            nanosleep(&pause, NULL);
+        }
+    }
+    return NULL;
+}
+
+typedef struct caller {
+    nb_pool    *pool;
+    const char *told;
+} caller;
+
+static void *call_elsewhere(void *arg) {
+    caller *c = arg;
+    c->told = many_calls(c->pool);
+    return NULL;
+}
+
+static void threads_shared_by_two(void **unused) {
+    (void)unused;
+    for (int n = 1; n <= 5; n++) {
+        caller    there = {.pool = nb_pool_new(n)};
+        pthread_t other;
+        assert_non_null(there.pool);
+        assert_int_equal(pthread_create(&other, NULL, call_elsewhere, &there), 0);
+        const char *here = many_calls(there.pool);
+        pthread_join(other, NULL);
+        nb_pool_free(there.pool);
+        if (here || there.told) fail_msg("%d threads: %s", n, here ? here : there.told);
+    }
+    assert_int_equal(nb__pool_threads(NULL), 1);
+    assert_null(nb_pool_new(0));
+    nb_pool_free(NULL);
+}
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+static void state_of(void *arg, int64_t tile, int thread) {
+    (void)thread;
+    ((unsigned *)arg)[tile] = _mm_getcsr() & ~0x3fu; /* without the flags of what has happened */
+}
+
+static void rounding_is_the_default(void **unused) {
+    unsigned at[64], host = _mm_getcsr();
+    (void)unused;
+    _mm_setcsr(host | 0x8040); /* flush to zero, denormals are zero */
+    unsigned before = nb__float_enter();
+    nb__parallel(pools[2], 64, state_of, at);
+    nb__float_leave(before);
+    assert_int_equal(_mm_getcsr() & 0x8040, 0x8040);
+    _mm_setcsr(host);
+    for (int i = 0; i < 64; i++) assert_int_equal(at[i], 0x1f80);
+}
+#else
+static void rounding_is_the_default(void **unused) { (void)unused; }
+#endif
+
+static int open_all(void **unused) {
+    (void)unused;
+    nb = nb_open(NULL);
+    pools[1] = nb_pool_new(2);
+    pools[2] = nb_pool_new(4);
+    return nb && pools[1] && pools[2] ? 0 : -1;
+}
+
+static int close_all(void **unused) {
+    (void)unused;
+    print_message("%d runs of plans compared\n", cases);
+    nb_pool_free(pools[1]);
+    nb_pool_free(pools[2]);
+    nb_close(nb);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
+        cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions),
+        cmocka_unit_test(pools_of_all_kinds),      cmocka_unit_test(places_of_special_values), cmocka_unit_test(threads_shared_by_two),
+        cmocka_unit_test(rounding_is_the_default),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
