@@ -67,7 +67,7 @@ NB_API nb_tensor *nb_trunc(nb_tensor *x);
 NB_API nb_tensor *nb_isnan(nb_tensor *x);      /* -> bool */
 NB_API nb_tensor *nb_isinf(nb_tensor *x);
 NB_API nb_tensor *nb_isfinite(nb_tensor *x);
-NB_API nb_tensor *nb_clamp(nb_tensor *x, double low, double high); /* into [low, high]; derivative 1 at both ends     N */
+NB_API nb_tensor *nb_clamp(nb_tensor *x, double low, double high); /* into [low, high]; derivative 0 at both ends     N */
 NB_API nb_tensor *nb_cast(nb_tensor *x, nb_dtype dtype); /* to whole numbers: towards zero, saturating, NaN to 0; to bool: x != 0   A */
 
 /* ----------------------------------------------------------------------------------------------------------- activations (F) -- */
