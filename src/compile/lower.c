@@ -91,7 +91,7 @@ static bool add(nb_program *p, nb_tensor *t, const nb__compile *how) {
     } else if (t->value && how->arguments) {
         n.source = NB__ARGUMENT;
         p->n_arguments++;
-    } else if (t->value) {
+    } else if (t->op == &nb__op_data) {
         void *copy = nb__program_alloc(p, nb_bytes(t));
         if (!copy) return false;
         memcpy(copy, t->value, nb_bytes(t));
@@ -145,7 +145,8 @@ bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
     int given = roots.n;
     if (!how->arguments) roots = with_updates(nb, roots);
     if (!roots.n || !check_assigns(roots)) return false;
-    nb_list graph = nb__walk(nb, roots, true);
+    /* A program computes anew what nb_eval has looked at already: kept tensors change between its runs. */
+    nb_list graph = nb__walk(nb, roots, how->arguments);
     if (!graph.n) return false;
     int n_kept = 0;
     for (int i = 0; i < graph.n; i++) n_kept += graph.at[i]->storage != NULL;

@@ -80,7 +80,7 @@ typedef struct nb__reader {
     nb_context  *nb;
     const char  *text, *at;
     const char  *word; /* of the layer being read: where it stands */
-    int          word_length;
+    int          word_length, place;
     const char  *usage;
     nb_dims      shape; /* of one item, so far */
     nb_tensor   *x;     /* a value that would be there: [1, shape] */
@@ -93,7 +93,7 @@ typedef struct nb__reader {
     bool         failed;
 } nb__reader;
 
-/* Fails with the message, the line of the text and a mark below `where`. */
+/* Fails with the message, which names the layer being read, the line of the text and a mark below `where`. */
 void nb__read_error(nb__reader *r, const char *where, const char *format, ...) NB_PRINTF(3, 4);
 /* What a word's reader asks for: an argument by place (or by name), or an option by name. Out of range or unreadable is an error. */
 int64_t nb__read_size(nb__reader *r, const char *name);                     /* by place, 1 or more */
@@ -112,6 +112,7 @@ const char *nb__shape_text(nb_dims shape, char *text, size_t size);
 /* A word that is no row of its own: activations. -1: unknown. */
 int         nb__activation_find(const char *name, int length);
 const char *nb__activation_name(int i); /* NULL after the last */
+const char *nb__activation_usage(int i);
 nb_layer   *nb__read_activation(nb__reader *r, int i);
 
 /* The words' readers: NULL after an error. */

@@ -89,28 +89,30 @@ static void consider(const char *written, int length, const char *name, const ch
     *best = name;
 }
 
-/* "; did you mean 'maxpool'?", or where to look. */
 static void unknown_word(nb__reader *r) {
-    const char *best = NULL;
-    int         least = LONGEST;
-    for (int i = 0; i < WORD_COUNT; i++) consider(r->word, r->word_length, words[i].word, &best, &least);
-    for (int i = 0; nb__activation_name(i); i++) consider(r->word, r->word_length, nb__activation_name(i), &best, &least);
-    const char *at = r->word;
+    const char *best = NULL, *at = r->word;
+    int         least = LONGEST, n = 0;
+    char        all[400] = "";
+    for (int i = 0; i < WORD_COUNT; i++) {
+        consider(at, r->word_length, words[i].word, &best, &least);
+        if (n < (int)sizeof all) n += snprintf(all + n, sizeof all - (size_t)n, " %s", words[i].word);
+    }
+    for (int i = 0; nb__activation_name(i); i++) {
+        consider(at, r->word_length, nb__activation_name(i), &best, &least);
+        if (n < (int)sizeof all) n += snprintf(all + n, sizeof all - (size_t)n, " %s", nb__activation_name(i));
+    }
     r->word = NULL;
     if (best) nb__read_error(r, at, "there is no layer '%.*s'; did you mean '%s'?", r->word_length, at, best);
-    else nb__read_error(r, at, "there is no layer '%.*s'; nb_net_language lists them", r->word_length, at);
+    else nb__read_error(r, at, "there is no layer '%.*s'; there are%s", r->word_length, at, all);
 }
 
 static void unknown_argument(nb__reader *r, const nb__argument *a) {
-    const char *best = NULL;
-    int         least = LONGEST;
+    const char *best = NULL, *at = a->key ? a->key : a->value;
+    int         least = LONGEST, length = a->key ? a->key_length : a->value_length;
     for (int i = 0; i < r->n_known && a->key; i++) consider(a->key, a->key_length, r->known[i], &best, &least);
-    if (best) nb__read_error(r, a->key, "%.*s has no option '%.*s'; did you mean '%s'?", r->word_length, r->word, a->key_length, a->key, best);
-    else if (a->key)
-        nb__read_error(r, a->key, "%.*s has no option '%.*s': %.*s %s", r->word_length, r->word, a->key_length, a->key, r->word_length, r->word,
-                       r->usage);
-    else
-        nb__read_error(r, a->value, "'%.*s' is one argument too many: %.*s %s", a->value_length, a->value, r->word_length, r->word, r->usage);
+    if (best) nb__read_error(r, at, "it has no option '%.*s'; did you mean '%s'?", length, at, best);
+    else if (!r->usage[0]) nb__read_error(r, at, "'%.*s' is too much: it takes no arguments", length, at);
+    else nb__read_error(r, at, "'%.*s' is too much: write %.*s %s", length, at, r->word_length, r->word, r->usage);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- reading */
@@ -134,7 +136,7 @@ static void read_arguments(nb__reader *r) {
     r->n_arguments = r->n_known = 0;
     for (skip_blanks(r); !is_end(*r->at) && !r->failed; skip_blanks(r)) {
         if (r->n_arguments == NB__MAX_ARGUMENTS) {
-            nb__read_error(r, r->at, "%.*s: too many arguments", r->word_length, r->word);
+            nb__read_error(r, r->at, "too many arguments");
             return;
         }
         nb__argument *a = &r->arguments[r->n_arguments++];
@@ -175,11 +177,12 @@ static bool read_name(nb__reader *r, char name[NB__NAME_SIZE]) {
     return !r->failed;
 }
 
-/* The next layer, by its word. Its place is its name unless it has one, for messages. */
+/* The next layer, by its word. */
 static nb_layer *read_layer(nb__reader *r, int place) {
     nb_layer *l = NULL;
-    char      name[NB__NAME_SIZE], number[16];
+    char      name[NB__NAME_SIZE];
     r->word = r->at;
+    r->place = place;
     while (is_letter(*r->at)) r->at++;
     r->word_length = (int)(r->at - r->word);
     if (!r->word_length) {
@@ -194,16 +197,13 @@ static nb_layer *read_layer(nb__reader *r, int place) {
         unknown_word(r);
         return NULL;
     }
-    r->usage = row < WORD_COUNT ? words[row].usage : "";
+    r->usage = row < WORD_COUNT ? words[row].usage : nb__activation_usage(activation);
     read_arguments(r);
     if (r->failed || !read_name(r, name)) return NULL;
-    snprintf(number, sizeof number, "%d", place);
-    nb_scope_push(r->nb, name[0] ? name : number);
     l = row < WORD_COUNT ? words[row].read(r) : nb__read_activation(r, activation);
-    nb_scope_pop(r->nb);
     check_arguments(r);
     if (!r->failed && !nb_error(r->nb) && *r->at == '(')
-        nb__read_error(r, r->at, "%.*s holds no other layers", r->word_length, r->word);
+        nb__read_error(r, r->at, "it holds no other layers");
     if (l && name[0] && !r->failed) nb_layer_set_name(l, name);
     if (!r->failed && !nb_error(r->nb)) return l;
     nb__layer_free(l);
@@ -241,6 +241,7 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
         if (*r->at == ',') r->at++;
         else if (!is_end(*r->at)) nb__read_error(r, r->at, "a comma is missing before this");
     }
+    r->word = NULL;
     if (*r->at == ')' && !open) nb__read_error(r, r->at, "this bracket closes nothing");
     if (!*r->at && open) nb__read_error(r, open, "this bracket is never closed");
     if (r->n_made == first && !r->failed) nb__read_error(r, open ? open : r->text, "there are no layers");
@@ -256,7 +257,7 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
 static nb_layer *read_group(nb__reader *r) {
     check_arguments(r);
     nb__reader outer = *r;
-    if (!r->failed && *r->at != '(') nb__read_error(r, r->word, "needs layers in brackets: %.*s%s", r->word_length, r->word, r->usage);
+    if (!r->failed && *r->at != '(') nb__read_error(r, r->word, "it needs layers in brackets: write %.*s%s", r->word_length, r->word, r->usage);
     if (!r->failed && r->depth == NB__MAX_NESTING / 2 - 2) nb__read_error(r, r->at, "brackets are nested too deep");
     if (r->failed) return NULL;
     const char *open = r->at++;

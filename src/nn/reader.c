@@ -32,8 +32,10 @@ void nb__read_error(nb__reader *r, const char *where, const char *format, ...) {
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    int column = quote(r->text, where, line, sizeof line), length = where == r->word ? r->word_length : 0;
-    nb_fail(r->nb, NB_INVALID, "net: %.*s%s%s\n    %s\n    %*s^", length, r->word ? r->word : "", length ? ": " : "", message, line, column, "");
+    int column = quote(r->text, where, line, sizeof line);
+    if (r->word)
+        nb_fail(r->nb, NB_INVALID, "net, layer %d, %.*s: %s\n    %s\n    %*s^", r->place, r->word_length, r->word, message, line, column, "");
+    else nb_fail(r->nb, NB_INVALID, "net: %s\n    %s\n    %*s^", message, line, column, "");
 }
 
 const char *nb__shape_text(nb_dims shape, char *text, size_t size) {
@@ -71,7 +73,7 @@ static nb__argument *by_place(nb__reader *r, const char *name) {
 }
 
 static void missing(nb__reader *r, const char *name) {
-    nb__read_error(r, r->word, "its %s is missing: %.*s %s", name, r->word_length, r->word, r->usage);
+    nb__read_error(r, r->word, "its %s is missing: write %.*s %s", name, r->word_length, r->word, r->usage);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- numbers */
