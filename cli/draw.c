@@ -30,7 +30,12 @@ static char *draw_ops(nb_context *nb, nb_net *net) {
     shape.size[0] = 64;
     nb_tensor *x = nb_input(nb, "x", NB_F32, shape), *y = nb_input(nb, "y", NB_I64, nb_shape(64));
     nb_tensor *loss = nb_set_name(nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL), "loss");
-    nb_list    gradients = nb_grads(loss, NULL, nb_net_parameters(net));
+    nb_list    parameters = nb_net_parameters(net), gradients = nb_grads(loss, NULL, parameters);
+    for (int i = 0; i < gradients.n; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "d %s", nb_name(parameters.at[i]));
+        nb_set_name(gradients.at[i], name);
+    }
     return nb_draw_graph(nb, nb_list_join(nb, nb_list_of(nb, loss), gradients), NULL);
 }
 

@@ -104,7 +104,7 @@ static bool set_up(trainer *t) {
     if (!t->loader) return false;
     t->steps = nb_loader_steps(t->loader);
     t->schedule = make_schedule(s, t->steps);
-    t->point = s->epochs * t->steps / 200 + 1;
+    t->point = s->epochs * t->steps / 100 + 1;
     t->facts = json_pack("{sI sI sf sf}", "images", (json_int_t)nb_dataset_count(d->train), "classes",
                          (json_int_t)nb_dataset_classes(d->train), "mean", d->mean, "std", d->std);
     compile_step(t);
