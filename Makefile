@@ -50,7 +50,7 @@ $(BUILD)/libnabla.so: $(OBJ)
 	ln -sf $(SONAME) $@
 CLI    = $(wildcard cli/*.c)
 $(BUILD)/nabla: $(CLI:%.c=$(BUILD)/obj/%.o) $(BUILD)/libnabla.a
-	$(CC) -o $@ $^ $(LIBS)
+	$(CC) $(EXTRA) -o $@ $^ $(LIBS)
 $(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LIBS)
@@ -58,6 +58,12 @@ $(BUILD)/nabla.pc: Makefile
 	@mkdir -p $(@D)
 	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla\nLibs.private: %s\n' \
 	  "$(CURDIR)" "$(CURDIR)/$(BUILD)" "$(LIBS)" > $@
+
+# ---- the demo: installs what is missing, builds, and trains a convolutional net on Fashion-MNIST
+demo:
+	@tools/deps
+	@$(JOBS) $(BUILD)/nabla
+	$(BUILD)/nabla train --data fashion-mnist --net cnn --schedule one-cycle --lr 3e-3 --epochs 3 --threads 2 --out $(BUILD)/demo --force
 
 # ---- examples and benchmarks
 PYTHON ?= python3
@@ -90,7 +96,7 @@ check:
 	$(JOBS) all tests
 	$(JOBS) BUILD=$(BUILD)/asan OPT=-O1 EXTRA='$(SAN) -fsanitize=address,undefined -fno-sanitize-recover=undefined' quick
 	$(JOBS) BUILD=$(BUILD)/own DNNL=0 EXTRA=-Werror all tests
-	@BUILD=$(BUILD) tests/run $(TESTS) $(wildcard tests/*.sh) $(QUICK:$(BUILD)/%=$(BUILD)/asan/%) $(BUILD)/own/tests/test_ops $(BUILD)/own/tests/cxx_train
+	@BUILD=$(BUILD) tests/run $(TESTS) $(wildcard tests/*.sh) $(QUICK:$(BUILD)/%=$(BUILD)/asan/%) $(BUILD)/own/tests/test_torch $(BUILD)/own/tests/test_isa $(BUILD)/own/tests/cxx_train
 check-long: check
 	@tools/deps long
 	$(JOBS) BUILD=$(BUILD)/clang CC=clang-14 CXX=clang++-14 EXTRA=-Werror all tests
@@ -102,6 +108,6 @@ fmt:
 
 clean:
 	rm -rf $(BUILD)
-.PHONY: all clean examples bench deps tests quick check check-long fmt
+.PHONY: all clean demo examples bench deps tests quick check check-long fmt
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/tests -name '*.d' 2>/dev/null)
