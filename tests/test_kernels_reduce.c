@@ -112,7 +112,7 @@ static void test_many_axes(void **state) {
         check_shape(3, (int64_t[]){4, 0, 3}, mask);
     }
     for (unsigned mask = 0; mask < 16; mask++) check_shape(4, (int64_t[]){3, 2, 5, 7}, mask);
-    check_shape(0, NULL, 0);
+    check_shape(0, (int64_t[]){1}, 0);
     check_shape(8, (int64_t[]){2, 1, 3, 2, 1, 2, 3, 2}, 0xa5);
 }
 

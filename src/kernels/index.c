@@ -83,6 +83,8 @@ typedef struct job {
 
 static void copy_row(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n) {
     if (to_step == 1 && from_step == 1) memcpy(to, from, (size_t)n * sizeof *to);
+    else if (to_step == 1 && from_step == 0)
+        for (int64_t i = 0; i < n; i++) to[i] = *from;
     else
         for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
 }

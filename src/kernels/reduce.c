@@ -4,6 +4,8 @@
  * one. What is left is one of two cases: elements next to each other belong to one result (rows: bias of a row, losses, softmax), or to
  * neighbouring results (columns: bias gradients, batch statistics of channels-last images). Rows whose elements lie apart are first
  * gathered. A long reduction is cut into groups; the partial results of the groups meet in their order. */
+#include <math.h>
+
 #include "isa/loops.h"
 #include "kernels.h"
 
@@ -28,6 +30,7 @@ typedef struct state {
     int64_t results_a_tile;
     /* columns: the innermost kept axis in parts of `width` */
     int64_t width, parts, rows;
+    void  (*columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
 } state;
 
 enum {
@@ -79,11 +82,11 @@ static int64_t count(const axes *a) {
 /* Offset of element `number` of the first n axes, by their strides in or out. */
 static int64_t offset(const axes *a, int n, const int64_t *stride, int64_t number) {
     int64_t at = 0;
-    for (int i = n; i-- > 0 && number;) {
+    for (int i = n - 1; i > 0; i--) {
         at += number % a->size[i] * stride[i];
         number /= a->size[i];
     }
-    return at;
+    return n > 0 ? at + number * stride[0] : 0;
 }
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -101,6 +104,7 @@ static void plan_rows(state *s) {
 
 static void plan_columns(state *s) {
     int64_t columns = s->kept.size[s->kept.n - 1];
+    s->columns = s->what == SUM ? s->loops->sum_columns : s->what == MAX ? s->loops->max_columns : s->loops->min_columns;
     s->rows = count(&s->gone);
     s->width = least(columns, WIDTH);
     s->parts = divide_up(columns, s->width);
@@ -131,7 +135,7 @@ static partial join(reduction what, partial a, partial b) {
 }
 
 static partial reduce_row(const state *s, const float *x, int64_t n) {
-    partial p = {0, 0};
+    partial p = {.place = 0};
     switch (s->what) {
     case SUM: p.value = s->loops->sum(x, n); break;
     case PROD: p.value = s->loops->prod(x, n); break;
@@ -161,6 +165,7 @@ static partial reduce_pieces(const state *s, const float *x, int64_t first, int6
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
     partial all = {0, -1};
+    if (s->pieces == 1 && stride == 1) return reduce_row(s, x, n);
     for (int64_t i = first; i < end; i++) {
         int64_t      start = i % s->blocks * PIECE, m = least(PIECE, n - start);
         const float *row = x + offset(&s->gone, last, s->gone.in, i / s->blocks) + start * stride;
@@ -213,22 +218,27 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
 
 /* ------------------------------------------------------------------------------------------------------------------------- columns */
 
-/* Column sums of rows from..to-1, added to sum[width]. */
-static void add_rows(const state *s, const float *x, int64_t from, int64_t to, double *sum, int64_t width) {
+static void begin_columns(const state *s, double *y) {
+    double start = s->what == SUM ? 0 : s->what == MAX ? -INFINITY : INFINITY;
+    for (int64_t i = 0; i < s->width; i++) y[i] = start;
+}
+
+/* Rows from..to-1 reduced into y[width]. */
+static void reduce_rows(const state *s, const float *x, int64_t from, int64_t to, double *y, int64_t width) {
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
     for (int64_t r = from; r < to;) {
         int64_t inner = r % n, run = least(n - inner, to - r);
-        s->loops->sum_columns(sum, x + offset(&s->gone, last, s->gone.in, r / n) + inner * stride, run, stride, width);
+        s->columns(y, x + offset(&s->gone, last, s->gone.in, r / n) + inner * stride, run, stride, width);
         r += run;
     }
 }
 
-static void store_columns(const state *s, const job *j, int64_t outer, int64_t first, const double *sum, int64_t width) {
+static void store_columns(const state *s, const job *j, int64_t outer, int64_t first, const double *y, int64_t width) {
     int     last = s->kept.n - 1;
     int64_t stride = s->kept.out[last];
     float  *out = (float *)j->out + offset(&s->kept, last, s->kept.out, outer) + first * stride;
-    for (int64_t i = 0; i < width; i++) out[i * stride] = (float)sum[i];
+    for (int64_t i = 0; i < width; i++) out[i * stride] = (float)y[i];
 }
 
 static void columns_task(void *arg, int64_t tile, int thread) {
@@ -238,14 +248,15 @@ static void columns_task(void *arg, int64_t tile, int thread) {
     int     last = s->kept.n - 1;
     int64_t columns = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts, outer = tile / s->groups / s->parts;
     int64_t first = part * s->width, width = least(s->width, columns - first), from = group * s->per_group;
-    double  sum[WIDTH] = {0};
-    add_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), sum, width);
+    double  y[WIDTH];
+    begin_columns(s, y);
+    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), y, width);
     if (s->groups == 1) {
-        store_columns(s, j, outer, first, sum, width);
+        store_columns(s, j, outer, first, y, width);
         return;
     }
     double *kept = (double *)j->partial + (outer * s->groups + group) * columns + first;
-    for (int64_t i = 0; i < width; i++) kept[i] = sum[i];
+    for (int64_t i = 0; i < width; i++) kept[i] = y[i];
 }
 
 static void join_columns_task(void *arg, int64_t tile, int thread) {
@@ -254,12 +265,13 @@ static void join_columns_task(void *arg, int64_t tile, int thread) {
     (void)thread;
     int64_t columns = s->kept.size[s->kept.n - 1], outer = tile / s->parts, first = tile % s->parts * s->width;
     int64_t width = least(s->width, columns - first);
-    double  sum[WIDTH] = {0};
+    double  y[WIDTH];
+    begin_columns(s, y);
     for (int64_t g = 0; g < s->groups; g++) {
         const double *kept = (const double *)j->partial + (outer * s->groups + g) * columns + first;
-        for (int64_t i = 0; i < width; i++) sum[i] += kept[i];
+        for (int64_t i = 0; i < width; i++) y[i] = join(s->what, (partial){y[i], 0}, (partial){kept[i], 0}).value;
     }
-    store_columns(s, j, outer, first, sum, width);
+    store_columns(s, j, outer, first, y, width);
 }
 
 static void run_columns(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -305,7 +317,7 @@ static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     *plan = (nb__plan){.kernel = "reduce rows", .run = run_rows, .state = s};
     if (s->results == 0) {
         plan->run = run_nothing;
-    } else if (what == SUM && s->kept.in[s->kept.n - 1] == 1 && s->gone.in[s->gone.n - 1] != 1) {
+    } else if ((what == SUM || what == MAX || what == MIN) && s->kept.in[s->kept.n - 1] == 1 && s->gone.in[s->gone.n - 1] != 1) {
         plan_columns(s);
         plan->kernel = "reduce columns";
         plan->run = run_columns;

@@ -64,7 +64,7 @@ static bool gather_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
 }
 
 static void gather_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx) {
-    if (want[0]) dx[0] = nb_scatter_add(nb_zeros_like(y->in[0]), (int)axis_of(y->attr), y->in[1], dy);
+    if (want[0]) dx[0] = nb_scatter_add(nb__zeros_for(y->in[0]), (int)axis_of(y->attr), y->in[1], dy);
 }
 
 static void gather_run(const nb_call *c) {
@@ -215,7 +215,7 @@ static void index_select_derivative(nb_tensor *y, nb_tensor *dy, const bool *wan
     rows.size[axis] = count;
     for (int i = 0; i < line.rank; i++) line.size[i] = i == axis ? count : 1;
     nb_tensor *places = nb_expand(nb_reshape(index, line), rows);
-    dx[0] = nb_scatter_add(nb_zeros_like(x), (int)axis, places, nb_reshape(dy, rows));
+    dx[0] = nb_scatter_add(nb__zeros_for(x), (int)axis, places, nb_reshape(dy, rows));
 }
 
 static void index_select_run(const nb_call *c) {

@@ -19,6 +19,8 @@ int nb__row_of(const nb_op *op);
 
 /* A scalar constant of the type of `like`. */
 nb_tensor *nb__scalar(nb_tensor *like, double value);
+/* Zeros of x's type and shape that take no memory: one, seen everywhere (view.c). */
+nb_tensor *nb__zeros_for(nb_tensor *x);
 /* Sums x over the axes along which it was broadcast from `shape`: the adjoint of broadcasting. */
 nb_tensor *nb__sum_to(nb_tensor *x, nb_dims shape);
 

@@ -321,7 +321,7 @@ static bool argmin_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
 /* dy goes to the place of the extreme, the rest is zero. */
 static nb_tensor *to_place(nb_tensor *y, nb_tensor *dy, nb_tensor *(*place)(nb_tensor *x, int axis, bool keepdim)) {
     int axis = (int)((const nb__axis_attr *)y->attr)->axis;
-    return nb_scatter_add(nb_zeros_like(y->in[0]), axis, place(y->in[0], axis, true), dy);
+    return nb_scatter_add(nb__zeros_for(y->in[0]), axis, place(y->in[0], axis, true), dy);
 }
 
 static void max_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx) {

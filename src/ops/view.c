@@ -31,17 +31,34 @@ static bool is_empty(const nb_array *a) {
     return false;
 }
 
+/* Makes one axis of neighbours that lie evenly in both arrays, and drops size 1. */
+static void merge_axes(nb_array *a, nb_array *b) {
+    int n = 0;
+    for (int i = 0; i < a->rank; i++) {
+        int64_t size = a->shape[i];
+        if (size == 1) continue;
+        bool even = n && a->stride[n - 1] == size * a->stride[i] && b->stride[n - 1] == size * b->stride[i];
+        if (!even) a->shape[n++] = 1;
+        a->shape[n - 1] *= size;
+        a->stride[n - 1] = a->stride[i];
+        b->stride[n - 1] = b->stride[i];
+    }
+    a->rank = b->rank = n;
+}
+
 void nb__copy_elements(const nb_array *out, const nb_array *in) {
     if (is_empty(in)) return;
+    nb_array from = *in, to = *out;
+    merge_axes(&from, &to);
     size_t  size = nb_dtype_size(in->dtype);
-    int     last = in->rank - 1;
-    int64_t index[NB_MAX_RANK] = {0}, n = in->rank ? in->shape[last] : 1;
-    int64_t to_step = in->rank ? out->stride[last] : 1, from_step = in->rank ? in->stride[last] : 1;
+    int     last = from.rank - 1;
+    int64_t index[NB_MAX_RANK] = {0}, n = last < 0 ? 1 : from.shape[last];
+    int64_t to_step = last < 0 ? 1 : to.stride[last], from_step = last < 0 ? 1 : from.stride[last];
     do {
-        char       *to = (char *)out->data + nb__offset(out, index) * (int64_t)size;
-        const char *from = (const char *)in->data + nb__offset(in, index) * (int64_t)size;
-        copy_run(to, to_step, from, from_step, n, size);
-    } while (nb__next_index(last, in->shape, index));
+        char       *t = (char *)to.data + nb__offset(&to, index) * (int64_t)size;
+        const char *f = (const char *)from.data + nb__offset(&from, index) * (int64_t)size;
+        copy_run(t, to_step, f, from_step, n, size);
+    } while (nb__next_index(last, from.shape, index));
 }
 
 typedef bool view_function(const nb_array *in, const void *attr, nb_array *out, int64_t *offset);
@@ -375,3 +392,5 @@ nb_tensor *nb_expand(nb_tensor *x, nb_dims shape) {
     nb__dims_attr attr = {nb_dims_of((int)shape.rank, shape.size)};
     return nb_apply(x->nb, &nb__op_expand, 1, &x, &attr);
 }
+
+nb_tensor *nb__zeros_for(nb_tensor *x) { return nb_expand(nb__scalar(x, 0), x->shape); }

@@ -103,23 +103,44 @@ static int64_t find(const float *x, int64_t n, float value) {
     return -1;
 }
 
-/* `width` columns at most WIDE: sums of DEPTH rows in float, then in double. */
-static void sum_some_columns(double *out, const float *x, int64_t rows, int64_t stride, int width) {
-    for (int64_t r = 0; r < rows; r += DEPTH) {
-        int64_t end = r + DEPTH < rows ? r + DEPTH : rows;
-        float   lane[WIDE] = {0};
-        if (width == WIDE)
-            for (int64_t i = r; i < end; i++)
-                for (int k = 0; k < WIDE; k++) lane[k] += x[i * stride + k];
-        else
-            for (int64_t i = r; i < end; i++)
-                for (int k = 0; k < width; k++) lane[k] += x[i * stride + k];
-        for (int k = 0; k < width; k++) out[k] += (double)lane[k];
+/* WIDE columns at most at a time: the sums of DEPTH rows in float, then in double. */
+static void sum_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
+    for (int64_t j = 0; j < n; j += WIDE) {
+        int width = (int)(n - j < WIDE ? n - j : WIDE);
+        for (int64_t r = 0; r < rows; r += DEPTH) {
+            int64_t end = r + DEPTH < rows ? r + DEPTH : rows;
+            float   lane[WIDE] = {0};
+            if (width == WIDE) /* a number known to the compiler */
+                for (int64_t i = r; i < end; i++)
+                    for (int k = 0; k < WIDE; k++) lane[k] += x[i * stride + j + k];
+            else
+                for (int64_t i = r; i < end; i++)
+                    for (int k = 0; k < width; k++) lane[k] += x[i * stride + j + k];
+            for (int k = 0; k < width; k++) y[j + k] += (double)lane[k];
+        }
     }
 }
 
-static void sum_columns(double *out, const float *x, int64_t rows, int64_t stride, int64_t n) {
-    for (int64_t j = 0; j < n; j += WIDE) sum_some_columns(out + j, x + j, rows, stride, (int)(n - j < WIDE ? n - j : WIDE));
+static void max_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
+    for (int64_t j = 0; j < n && rows; j += WIDE) {
+        int   width = (int)(n - j < WIDE ? n - j : WIDE);
+        float lane[WIDE];
+        for (int k = 0; k < width; k++) lane[k] = x[j + k];
+        for (int64_t i = 1; i < rows; i++)
+            for (int k = 0; k < width; k++) lane[k] = larger(lane[k], x[i * stride + j + k]);
+        for (int k = 0; k < width; k++) y[j + k] = y[j + k] > (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
+    }
 }
 
-const struct nb__loops JOIN(nb__loops_, NB__ISA) = {sum, prod, max, min, find, sum_columns};
+static void min_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
+    for (int64_t j = 0; j < n && rows; j += WIDE) {
+        int   width = (int)(n - j < WIDE ? n - j : WIDE);
+        float lane[WIDE];
+        for (int k = 0; k < width; k++) lane[k] = x[j + k];
+        for (int64_t i = 1; i < rows; i++)
+            for (int k = 0; k < width; k++) lane[k] = smaller(lane[k], x[i * stride + j + k]);
+        for (int k = 0; k < width; k++) y[j + k] = y[j + k] < (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
+    }
+}
+
+const struct nb__loops JOIN(nb__loops_, NB__ISA) = {sum, prod, max, min, find, sum_columns, max_columns, min_columns};
