@@ -1,5 +1,9 @@
 /* tiles.c: every row of elementwise.def as a loop over n contiguous elements, made of the row's own formula. Compiled once for each
  * instruction set; compilers turn the loops into vector code. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wpass-failed" /* loops that call the C library stay as they are */
+#endif
+
 #include "kernels.h"
 #include "vmath.h"
 
@@ -29,7 +33,6 @@
 
 /* out may be an operand's array, at the same elements: the loop has no other dependence, and says so. */
 #ifdef __clang__
-#pragma clang diagnostic ignored "-Wpass-failed" /* loops that call the C library stay as they are */
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
