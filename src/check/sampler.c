@@ -25,6 +25,8 @@ static uint64_t seed_of(const nb__case *c, int number) {
 
 /* Where elementwise operators get other sizes than the sample says. The last axis is one that all operands share. */
 static nb_dims resize(const nb__case *c, nb_dims shape, int call) {
+    if (c->op->kind != NB_ELEMENTWISE) return shape;
+    if (c->forced.rank >= 0) return c->forced;
     if (c->variant == NB__SIZE_ONE && call % 2 == 0)
         for (int i = 0; i < shape.rank; i++) shape.size[i] = 1;
     if (c->variant == NB__SIZE_ZERO && shape.rank > 0 && shape.size[shape.rank - 1] != 1) shape.size[shape.rank - 1] = 0;
@@ -128,16 +130,19 @@ static nb_tensor *call(nb_context *nb, nb__case *c, nb_tensor *const *leaves) {
     return c->op->sample(&d.sampler, c->sample);
 }
 
-nb__case nb__case_describe(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype) {
-    nb__case c = {.op = op, .sample = sample, .variant = variant, .dtype = dtype};
+nb__case nb__case_sized(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype, nb_dims shape) {
+    nb__case c = {.op = op, .sample = sample, .variant = variant, .dtype = dtype, .forced = shape};
     /* Rows of the same operand would tie everywhere, where a standard deviation of 0 has no derivative. */
     bool excluded = variant == NB__BROADCAST && strcmp(op->name, "std") == 0;
-    bool sizes = variant == NB__SIZE_ONE || variant == NB__SIZE_ZERO;
     if (!op->sample) return c;
     c.exists = call(nb, &c, NULL) != NULL;
     if (variant == NB__PLAIN) c.applies = true;
-    if (excluded || (sizes && op->kind != NB_ELEMENTWISE)) c.applies = false;
+    if (excluded) c.applies = false;
     return c;
+}
+
+nb__case nb__case_describe(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype) {
+    return nb__case_sized(nb, op, sample, variant, dtype, (nb_dims){.rank = -1});
 }
 
 nb_tensor *nb__case_build(nb_context *nb, const nb__case *c, nb_tensor *const *leaves) {

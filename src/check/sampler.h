@@ -32,9 +32,11 @@ typedef struct nb__case {
     nb_dims      shape[NB__MAX_LEAVES];
     double       low[NB__MAX_LEAVES], high[NB__MAX_LEAVES];
     int          calls, leaf_of[NB__MAX_LEAVES]; /* operand -> leaf */
+    nb_dims      forced; /* of an elementwise operator: the shape of all operands; rank -1: as the sample says */
 } nb__case;
 
 nb__case   nb__case_describe(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype);
+nb__case   nb__case_sized(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype, nb_dims shape);
 void       nb__case_fill(const nb__case *c, int leaf, double *data);                /* the same contents each time */
 nb_tensor *nb__case_build(nb_context *nb, const nb__case *c, nb_tensor *const *leaves); /* the sample's graph on these leaves */
 
