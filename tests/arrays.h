@@ -10,9 +10,9 @@
 /* How an array lies in memory. */
 enum { ROWS, REVERSED, BROADCAST_FIRST, BROADCAST_LAST, SPREAD, FLIPPED, FLIPPED_REVERSED, LAYOUTS };
 
-static uint32_t test_bits = 1;
+static uint32_t        test_bits = 1;
 static inline uint32_t next_bits(void) { return test_bits = test_bits * 1664525u + 1013904223u; }
-static inline float next_float(void) { return (float)(next_bits() >> 8) / (float)(1 << 23) - 1; } /* in [-1, 1) */
+static inline float    next_float(void) { return (float)(next_bits() >> 8) / (float)(1 << 23) - 1; } /* in [-1, 1) */
 
 static inline int64_t count_of(int rank, const int64_t *shape) {
     int64_t n = 1;
@@ -23,12 +23,14 @@ static inline int64_t count_of(int rank, const int64_t *shape) {
 /* Strides of a layout, and through `offset` where element 0 lies; the result is how many elements of memory that takes. */
 static inline int64_t lay_out(int layout, int rank, const int64_t *shape, int64_t *stride, int64_t *offset) {
     int64_t step = layout == SPREAD ? 3 : 1, at = 0;
-    bool    reversed = layout == REVERSED || layout == FLIPPED_REVERSED, flipped = layout == FLIPPED || layout == FLIPPED_REVERSED;
+    bool reversed = layout == REVERSED || layout == FLIPPED_REVERSED, flipped = layout == FLIPPED || layout == FLIPPED_REVERSED;
     for (int k = 0; k < rank; k++) {
         int i = reversed ? k : rank - 1 - k;
         stride[i] = step;
-        if ((layout == BROADCAST_FIRST && i == 0) || (layout == BROADCAST_LAST && i == rank - 1)) stride[i] = 0;
-        else step *= shape[i] ? shape[i] : 1;
+        if ((layout == BROADCAST_FIRST && i == 0) || (layout == BROADCAST_LAST && i == rank - 1))
+            stride[i] = 0;
+        else
+            step *= shape[i] ? shape[i] : 1;
         if (flipped && shape[i]) {
             at += (shape[i] - 1) * stride[i];
             stride[i] = -stride[i];
@@ -83,8 +85,10 @@ static inline bool run_planned(nb_context *nb, const char *isa, nb__planner *pla
     void *scratch = aligned_alloc(64, plan.scratch_bytes + 64);
     plan.run(&plan, &call, scratch, pool);
     free(scratch);
-    if (plan.free_state) plan.free_state(nb, plan.state);
-    else nb_free(nb, plan.state);
+    if (plan.free_state)
+        plan.free_state(nb, plan.state);
+    else
+        nb_free(nb, plan.state);
     return true;
 }
 

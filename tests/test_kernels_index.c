@@ -21,8 +21,10 @@ static nb_array index_array(nb_dtype dtype, int layout, int rank, const int64_t 
     *memory = malloc((size_t)count * 8 + 8);
     for (int64_t i = 0; i < count; i++) {
         int64_t place = (int64_t)(next_bits() >> 8) % n;
-        if (dtype == NB_I64) ((int64_t *)*memory)[i] = place;
-        else ((int32_t *)*memory)[i] = (int32_t)place;
+        if (dtype == NB_I64)
+            ((int64_t *)*memory)[i] = place;
+        else
+            ((int32_t *)*memory)[i] = (int32_t)place;
     }
     a.data = (char *)*memory + offset * (int64_t)nb_dtype_size(dtype);
     return a;
@@ -63,7 +65,8 @@ static int check_shape(int rank, const int64_t *shape, int axis, int64_t n) {
             float   *x, *source;
             void    *index, *flat;
             nb_dtype dtype = (layout + il) & 1 ? NB_I32 : NB_I64;
-            nb_array in[3] = {float_array(layout, rank, shape, &x), index_array(dtype, il, rank, index_shape, shape[axis], &index),
+            nb_array in[3] = {float_array(layout, rank, shape, &x),
+                              index_array(dtype, il, rank, index_shape, shape[axis], &index),
                               float_array(il, rank, index_shape, &source)};
             nb_call  c = {.n_in = 3, .in = in, .attr = &attr};
             planned += check(&nb__op_gather, nb__plan_gather, c, il & 1, rank, index_shape);
@@ -102,7 +105,8 @@ static void test_rows(void **state) {
     nb__axis_attr attr = {0};
     float        *x, *source;
     void         *index;
-    nb_array      in[3] = {float_array(ROWS, 2, shape, &x), index_array(NB_I64, ROWS, 1, &n, rows, &index), float_array(ROWS, 2, many, &source)};
+    nb_array      in[3] = {float_array(ROWS, 2, shape, &x), index_array(NB_I64, ROWS, 1, &n, rows, &index),
+                           float_array(ROWS, 2, many, &source)};
     in[1].rank = 2;
     in[1].shape[1] = columns;
     in[1].stride[1] = 0;
@@ -123,8 +127,9 @@ static void test_out_of_range(void **state) {
             if (!nb__isa_find(kernels[i])) continue;
             nb_context *own = nb_open(&(nb_options){.threads = threads, .kernels = kernels[i]});
             nb_tensor  *x = nb_ones(own, NB_F32, nb_shape(10, 64)), *bad = nb_full(own, NB_I64, nb_shape(3000), 12);
-            nb_tensor  *index = nb_concat(nb_list_of(own, nb_zeros(own, NB_I64, nb_shape(9)), nb_sub(bad, nb_arange(own, NB_I64, 0, 3000, 1))), 0);
-            nb_tensor  *spread = nb_expand(nb_unsqueeze(index, 1), nb_shape(3009, 64));
+            nb_tensor  *index = nb_concat(
+                 nb_list_of(own, nb_zeros(own, NB_I64, nb_shape(9)), nb_sub(bad, nb_arange(own, NB_I64, 0, 3000, 1))), 0);
+            nb_tensor *spread = nb_expand(nb_unsqueeze(index, 1), nb_shape(3009, 64));
             assert_null(nb_data(nb_index_select(x, 0, index)));
             assert_string_equal(nb_error(own), "index_select: index 12 is outside 0..9");
             nb_error_clear(own);
@@ -142,7 +147,8 @@ static void test_out_of_range(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_rows), cmocka_unit_test(test_out_of_range)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_out_of_range)};
     nb = nb_open(NULL);
     pools[1] = nb_pool_new(2);
     pools[2] = nb_pool_new(4);

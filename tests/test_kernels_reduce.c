@@ -10,7 +10,8 @@
 #include "arrays.h"
 
 enum { SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, KINDS };
-static nb__planner *const planners[] = {nb__plan_sum, nb__plan_prod, nb__plan_max, nb__plan_min, nb__plan_argmax, nb__plan_argmin};
+static nb__planner *const planners[] = {nb__plan_sum, nb__plan_prod,   nb__plan_max,
+                                        nb__plan_min, nb__plan_argmax, nb__plan_argmin};
 
 static nb_context *nb;
 static nb_pool    *pools[3]; /* of 1, 2 and 4 threads */
@@ -27,9 +28,12 @@ static double expected(int kind, const nb_array *in, const bool *gone, const int
         double x = (double)((const float *)in->data)[place_of(in, index)];
         bool   better = kind == MAX || kind == ARGMAX ? x > value : x < value;
         *magnitude += fabs(x);
-        if (kind == SUM) value += x;
-        else if (kind == PROD) value *= x;
-        else if (n == 0 || (!isnan(value) && (better || isnan(x)))) value = x, place = n;
+        if (kind == SUM)
+            value += x;
+        else if (kind == PROD)
+            value *= x;
+        else if (n == 0 || (!isnan(value) && (better || isnan(x))))
+            value = x, place = n;
         n++;
     } while (next_place(in->rank, size, part));
     return kind >= ARGMAX ? (double)place : value;
@@ -47,7 +51,8 @@ static void check_values(int kind, const nb_call *c, const bool *gone) {
         }
         double got = (double)((const float *)c->out.data)[place];
         double room = kind == SUM ? 5e-7 * magnitude + 1e-30 : kind == PROD ? 1e-6 * fabs(want) + 1e-37 : 0;
-        if (got != want && !(fabs(got - want) <= room) && !(isnan(got) && isnan(want))) fail_msg("got %.9g, want %.9g", got, want);
+        if (got != want && !(fabs(got - want) <= room) && !(isnan(got) && isnan(want)))
+            fail_msg("got %.9g, want %.9g", got, want);
     } while (next_place(c->out.rank, c->out.shape, at));
 }
 
@@ -70,10 +75,14 @@ static void check(int kind, nb_array in, const bool *gone, int out_layout) {
             nb_call c = {.out = result_array(dtype, out_layout, in.rank, shape, &memory), .n_in = 1, .in = &in};
             c.attr = kind == SUM ? (const void *)&axes : &axis;
             assert_true(run_planned(nb, test_isas[i], planners[kind], &c, pools[t]));
-            if (t == 0) check_values(kind, &c, gone);
-            else assert_memory_equal(memory, first, bytes);
-            if (t == 0) first = memory;
-            else free(memory);
+            if (t == 0)
+                check_values(kind, &c, gone);
+            else
+                assert_memory_equal(memory, first, bytes);
+            if (t == 0)
+                first = memory;
+            else
+                free(memory);
         }
         free(first);
     }

@@ -54,7 +54,10 @@ static unsigned check_view(const nb_op *op, nb_dims from, nb_dims to, const void
         void    *copy;
         int64_t  offset = 0;
         nb_array in = float_array(layout, (int)from.rank, from.size, &memory);
-        nb_call  c = {.out = result_array(NB_F32, layout & 1 ? REVERSED : ROWS, (int)to.rank, to.size, &copy), .n_in = 1, .in = &in, .attr = attr};
+        nb_call  c = {.out = result_array(NB_F32, layout & 1 ? REVERSED : ROWS, (int)to.rank, to.size, &copy),
+                      .n_in = 1,
+                      .in = &in,
+                      .attr = attr};
         op->run(&c);
         compare(&in, attr, &c.out, source);
         if (op->view(&in, attr, &c.out, &offset)) {
@@ -69,7 +72,7 @@ static unsigned check_view(const nb_op *op, nb_dims from, nb_dims to, const void
 }
 
 static const unsigned all_layouts = (1u << LAYOUTS) - 1;
-static unsigned bit(int layout) { return 1u << layout; }
+static unsigned       bit(int layout) { return 1u << layout; }
 
 static unsigned check_reshape(nb_dims from, nb_dims to) {
     nb__dims_attr attr = {to};
@@ -101,7 +104,8 @@ static void test_reshape(void **state) {
 
 static void test_permute_and_expand(void **state) {
     (void)state;
-    nb__dims_attr a = {nb_axes(2, 0, 1)}, b = {nb_axes(1, 0)}, c = {nb_shape(2, 3, 4)}, d = {nb_shape(0, 3)}, e = {nb_shape(2, 2)};
+    nb__dims_attr a = {nb_axes(2, 0, 1)}, b = {nb_axes(1, 0)}, c = {nb_shape(2, 3, 4)}, d = {nb_shape(0, 3)},
+                  e = {nb_shape(2, 2)};
     assert_int_equal(check_view(&nb__op_permute, nb_shape(2, 3, 4), nb_shape(4, 2, 3), &a, permute_source), all_layouts);
     assert_int_equal(check_view(&nb__op_permute, nb_shape(0, 4), nb_shape(4, 0), &b, permute_source), all_layouts);
     assert_int_equal(check_view(&nb__op_expand, nb_shape(3, 1), nb_shape(2, 3, 4), &c, expand_source), all_layouts);
@@ -190,7 +194,8 @@ static void check_error(nb_tensor *y, const char *message) {
 
 static void test_errors(void **state) {
     (void)state;
-    nb_tensor *m = nb_zeros(nb, NB_F32, nb_shape(3, 4)), *v = nb_zeros(nb, NB_F32, nb_shape(12)), *i = nb_zeros(nb, NB_I64, nb_shape(2, 2));
+    nb_tensor *m = nb_zeros(nb, NB_F32, nb_shape(3, 4)), *v = nb_zeros(nb, NB_F32, nb_shape(12)),
+              *i = nb_zeros(nb, NB_I64, nb_shape(2, 2));
     check_error(nb_reshape(m, nb_shape(2, 2)), "reshape: [3,4] has 12 elements, [2,2] has 4");
     check_error(nb_reshape(m, nb_shape(5, -1)), "reshape: the 12 elements of [3,4] do not divide into [5,-1]");
     check_error(nb_reshape(m, nb_shape(-1, -1)), "reshape: more than one size of [-1,-1] is -1");
@@ -200,10 +205,13 @@ static void test_errors(void **state) {
     check_error(nb_squeeze(m, nb_axes(1)), "squeeze: axis 1 of [3,4] has size 4, not 1");
     check_error(nb_slice(m, 2, 0, 1, 1), "slice: there is no axis 2 in a tensor of rank 2");
     check_error(nb_slice(m, 0, 0, 1, 0), "slice: the step is 0");
-    check_error(nb_concat(nb_list_of(nb, m, v), 0), "concat: operand 0 is [3,4], operand 1 is [12]: they may differ in axis 0 only");
-    check_error(nb_concat(nb_list_of(nb, m, nb_cast(m, NB_F64)), 0), "concat: operand 0 is f32, operand 1 is f64; convert one with nb_cast");
+    check_error(nb_concat(nb_list_of(nb, m, v), 0),
+                "concat: operand 0 is [3,4], operand 1 is [12]: they may differ in axis 0 only");
+    check_error(nb_concat(nb_list_of(nb, m, nb_cast(m, NB_F64)), 0),
+                "concat: operand 0 is f32, operand 1 is f64; convert one with nb_cast");
     check_error(nb_stack(nb_list_of(nb, m, v), 0), "stack: operand 0 is [3,4], operand 1 is [12]: shapes must be equal");
-    check_error(nb_pad(m, nb_shape(1, -1), nb_shape(1, 0), 0), "pad: before [1,-1], after [1,0]: entries must be at least 0; nb_slice cuts off");
+    check_error(nb_pad(m, nb_shape(1, -1), nb_shape(1, 0), 0),
+                "pad: before [1,-1], after [1,0]: entries must be at least 0; nb_slice cuts off");
     check_error(nb_split(m, 0, 0).at[0], "split: pieces of 0; their size must be at least 1");
     check_error(nb_tril(v, 0), "tril: [12] is no matrix");
     check_error(nb_gather(m, 1, i), "gather: x is [3,4], the index [2,2]: they may differ in axis 1 only");
@@ -212,15 +220,17 @@ static void test_errors(void **state) {
                 "scatter_add: the index is [2,4], the source [3,4]: shapes must be equal");
     check_error(nb_sum(m, nb_axes(0, 0), false), "sum: axis 0 is named twice");
     check_error(nb_sum(nb_equal(m, m), nb_axes(), false), "sum: takes f32, f64, i32, i64 and u8, got bool; convert with nb_cast");
-    check_error(nb_max(nb_zeros(nb, NB_F32, nb_shape(3, 0)), nb_axes(1), false), "max: [3,0] has no elements along axis 1, and of none there is no max");
+    check_error(nb_max(nb_zeros(nb, NB_F32, nb_shape(3, 0)), nb_axes(1), false),
+                "max: [3,0] has no elements along axis 1, and of none there is no max");
     check_error(nb_norm(m, 0, nb_axes(), false), "norm: p is 0; it must be above 0, or infinity");
     nb_next_step(nb);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reshape),       cmocka_unit_test(test_permute_and_expand), cmocka_unit_test(test_slice_views),
-        cmocka_unit_test(test_python_slices), cmocka_unit_test(test_joins),              cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_reshape),     cmocka_unit_test(test_permute_and_expand),
+        cmocka_unit_test(test_slice_views), cmocka_unit_test(test_python_slices),
+        cmocka_unit_test(test_joins),       cmocka_unit_test(test_errors),
     };
     nb = nb_open(NULL);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* index.c: gather, index_select and scatter_add for f32.
  *
- * All three see every array as [outer, axis, inner], each of the three with one stride, gather and scatter_add after putting the axes in the
- * order of the result's memory (channels-last images); what does not fold into that is left to the reference. A scatter_add is cut by destination: a tile owns some rows of the result and looks for their indices in order, so sums have
- * the same bits whoever computes them. */
+ * All three see every array as [outer, axis, inner], each of the three with one stride; gather and scatter_add first put the axes in the
+ * order of the result's memory (channels-last images). What does not fold into that is left to the reference. A scatter_add is cut by
+ * destination: a tile owns some rows of the result and looks for their indices in order, so sums have the same bits whoever computes
+ * them. */
 #include <string.h>
 
 #include "kernels.h"
@@ -13,10 +14,10 @@ typedef struct folded {
 
 typedef struct state {
     const char *user;
-    folded  x, out, index, source;
-    bool    is_wide;      /* i64, else i32 */
-    int64_t rows_a_tile;  /* gather: of outer x axis; scatter: of outer */
-    int64_t parts;        /* scatter: of the destination's axis */
+    folded      x, out, index, source;
+    bool        is_wide;     /* i64, else i32 */
+    int64_t     rows_a_tile; /* gather: of outer x axis; scatter: of outer */
+    int64_t     parts;       /* scatter: of the destination's axis */
 } state;
 
 enum { TILE = 16384, MAX_PARTS = 16 };
@@ -69,8 +70,10 @@ static int64_t place_at(const state *s, const nb_call *c, int64_t offset, int64_
     int64_t     place = s->is_wide ? ((const int64_t *)data)[offset] : ((const int32_t *)data)[offset];
     if (place >= 0 && place < n) return place;
     if (!loud) return -1;
-    if (n) nb_raise(c, element, "%s: index %lld is outside 0..%lld", s->user, (long long)place, (long long)n - 1);
-    else nb_raise(c, element, "%s: index %lld into an axis of size 0", s->user, (long long)place);
+    if (n)
+        nb_raise(c, element, "%s: index %lld is outside 0..%lld", s->user, (long long)place, (long long)n - 1);
+    else
+        nb_raise(c, element, "%s: index %lld into an axis of size 0", s->user, (long long)place);
     return -1;
 }
 
@@ -82,7 +85,8 @@ typedef struct job {
 /* ------------------------------------------------------------------------------------------------------------------------- reading */
 
 static void copy_row(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n) {
-    if (to_step == 1 && from_step == 1) memcpy(to, from, (size_t)n * sizeof *to);
+    if (to_step == 1 && from_step == 1)
+        memcpy(to, from, (size_t)n * sizeof *to);
     else if (to_step == 1 && from_step == 0)
         for (int64_t i = 0; i < n; i++) to[i] = *from;
     else
@@ -125,8 +129,8 @@ static void run_gather(const nb__plan *plan, const nb__call *call, void *scratch
 }
 
 /* Fills the plan from a state on the stack. */
-static bool keep(nb_context *nb, const state *s, const char *kernel, void (*run)(const nb__plan *, const nb__call *, void *, nb_pool *),
-                 nb__plan *plan) {
+static bool keep(nb_context *nb, const state *s, const char *kernel,
+                 void (*run)(const nb__plan *, const nb__call *, void *, nb_pool *), nb__plan *plan) {
     state *copy = nb_alloc(nb, sizeof *copy);
     if (!copy) return false;
     *copy = *s;
@@ -140,7 +144,8 @@ bool nb__plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call, i
     (void)threads;
     if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
     int axis = nest_axes(array, 3, (int)((const nb__axis_attr *)call->c.attr)->axis);
-    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + 1, &s.out) || !fold(index, axis, axis + 1, &s.index)) return false;
+    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + 1, &s.out) || !fold(index, axis, axis + 1, &s.index))
+        return false;
     s.rows_a_tile = most(1, TILE / most(1, s.out.size[2]));
     return keep(nb, &s, "gather", run_gather, plan);
 }
@@ -151,7 +156,8 @@ bool nb__plan_index_select(nb_context *nb, const nb__isa *isa, const nb__call *c
     state           s = {.user = "index_select", .is_wide = index->dtype == NB_I64};
     (void)threads;
     if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
-    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + index->rank, &s.out) || !fold(index, 0, index->rank, &s.index)) return false;
+    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + index->rank, &s.out) || !fold(index, 0, index->rank, &s.index))
+        return false;
     s.rows_a_tile = most(1, TILE / most(1, s.out.size[2]));
     return keep(nb, &s, "index_select", run_gather, plan);
 }
@@ -167,9 +173,10 @@ static void add_row(float *to, int64_t to_step, const float *from, int64_t from_
 
 /* Rows low..high-1 of the axis, for one index into outer. */
 static void scatter_part(const state *s, const nb_call *c, int64_t o, int64_t low, int64_t high) {
-    const float *x = (const float *)c->in[0].data + o * s->x.stride[0], *source = (const float *)c->in[2].data + o * s->source.stride[0];
-    float       *out = (float *)c->out.data + o * s->out.stride[0];
-    int64_t      count = s->source.size[1], inner = s->out.size[2], n = s->out.size[1];
+    const float *x = (const float *)c->in[0].data + o * s->x.stride[0],
+                *source = (const float *)c->in[2].data + o * s->source.stride[0];
+    float  *out = (float *)c->out.data + o * s->out.stride[0];
+    int64_t count = s->source.size[1], inner = s->out.size[2], n = s->out.size[1];
     for (int64_t r = low; r < high; r++)
         copy_row(out + r * s->out.stride[1], s->out.stride[2], x + r * s->x.stride[1], s->x.stride[2], inner);
     for (int64_t k = 0; k < count; k++) {
@@ -178,11 +185,13 @@ static void scatter_part(const state *s, const nb_call *c, int64_t o, int64_t lo
         if (s->index.stride[2]) {
             for (int64_t i = 0; i < inner; i++) {
                 int64_t place = place_at(s, c, at + i * s->index.stride[2], n, element + i, low == 0);
-                if (place >= low && place < high) out[place * s->out.stride[1] + i * s->out.stride[2]] += from[i * s->source.stride[2]];
+                if (place >= low && place < high)
+                    out[place * s->out.stride[1] + i * s->out.stride[2]] += from[i * s->source.stride[2]];
             }
         } else {
             int64_t place = place_at(s, c, at, n, element, low == 0);
-            if (place >= low && place < high) add_row(out + place * s->out.stride[1], s->out.stride[2], from, s->source.stride[2], inner);
+            if (place >= low && place < high)
+                add_row(out + place * s->out.stride[1], s->out.stride[2], from, s->source.stride[2], inner);
         }
     }
 }
@@ -204,13 +213,14 @@ static void run_scatter_add(const nb__plan *plan, const nb__call *call, void *sc
 }
 
 bool nb__plan_scatter_add(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    nb_array array[4] = {call->c.out, call->c.in[0], call->c.in[1], call->c.in[2]};
+    nb_array  array[4] = {call->c.out, call->c.in[0], call->c.in[1], call->c.in[2]};
     nb_array *out = &array[0], *x = &array[1], *index = &array[2], *source = &array[3];
     state     s = {.user = "scatter_add", .is_wide = index->dtype == NB_I64};
     (void)threads;
     if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
     int a = nest_axes(array, 4, (int)((const nb__axis_attr *)call->c.attr)->axis);
-    if (!fold(x, a, a + 1, &s.x) || !fold(out, a, a + 1, &s.out) || !fold(index, a, a + 1, &s.index) || !fold(source, a, a + 1, &s.source))
+    if (!fold(x, a, a + 1, &s.x) || !fold(out, a, a + 1, &s.out) || !fold(index, a, a + 1, &s.index) ||
+        !fold(source, a, a + 1, &s.source))
         return false;
     int64_t work = (s.out.size[1] + s.source.size[1]) * s.out.size[2]; /* for one index into outer */
     s.rows_a_tile = most(1, TILE / most(1, work));

@@ -19,27 +19,27 @@ typedef struct axes {
 
 typedef struct state {
     const struct nb__loops *loops;
-    reduction what;
-    axes      kept, gone;
-    int64_t   base;           /* offset of the first element: axes that go are walked forwards */
-    int64_t   results;        /* all kept elements */
-    int64_t   groups;         /* that one reduction is cut into */
-    int64_t   per_group;      /* rows: pieces; columns: rows */
+    reduction               what;
+    axes                    kept, gone;
+    int64_t                 base;      /* offset of the first element: axes that go are walked forwards */
+    int64_t                 results;   /* all kept elements */
+    int64_t                 groups;    /* that one reduction is cut into */
+    int64_t                 per_group; /* rows: pieces; columns: rows */
     /* rows: a piece is (a part of) the innermost axis that goes */
-    int64_t pieces, blocks;   /* of one result; of one innermost axis */
+    int64_t pieces, blocks; /* of one result; of one innermost axis */
     int64_t results_a_tile;
     /* columns: the innermost kept axis in parts of `width` */
     int64_t width, parts, rows;
-    void  (*columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
+    void (*columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
 } state;
 
 enum {
-    PIECE = 32768,      /* elements of a piece at most, and of a group about */
-    ONE_GROUP = 65536,  /* elements of a result that are not cut into groups */
-    TILE = 16384,       /* elements of a tile at least, where results are many */
-    WIDTH = 512,        /* columns of a tile at most: their sums stay in the first cache */
-    MAX_GROUPS = 32,    /* of columns, whose partial sums take memory */
-    GATHER = 1024       /* elements that are gathered at a time */
+    PIECE = 32768,     /* elements of a piece at most, and of a group about */
+    ONE_GROUP = 65536, /* elements of a result that are not cut into groups */
+    TILE = 16384,      /* elements of a tile at least, where results are many */
+    WIDTH = 512,       /* columns of a tile at most: their sums stay in the first cache */
+    MAX_GROUPS = 32,   /* of columns, whose partial sums take memory */
+    GATHER = 1024      /* elements that are gathered at a time */
 };
 
 /* ----------------------------------------------------------------------------------------------------------------------- planning */
@@ -179,8 +179,10 @@ static partial reduce_pieces(const state *s, const float *x, int64_t first, int6
 static void store(const state *s, void *out, int64_t result, partial p) {
     int64_t at = offset(&s->kept, s->kept.n, s->kept.out, result);
     if (p.place < 0) p.value = s->what == PROD ? 1 : 0; /* of no elements */
-    if (s->what >= ARGMAX) ((int64_t *)out)[at] = p.place;
-    else ((float *)out)[at] = (float)p.value;
+    if (s->what >= ARGMAX)
+        ((int64_t *)out)[at] = p.place;
+    else
+        ((float *)out)[at] = (float)p.value;
 }
 
 /* One run of a plan. */
@@ -198,8 +200,10 @@ static void rows_task(void *arg, int64_t tile, int thread) {
     int64_t group = tile % s->groups, from = group * s->per_group, to = least(from + s->per_group, s->pieces);
     for (int64_t r = first; r < end; r++) {
         partial p = reduce_pieces(s, j->in + offset(&s->kept, s->kept.n, s->kept.in, r), from, to);
-        if (s->groups > 1) ((partial *)j->partial)[r * s->groups + group] = p;
-        else store(s, j->out, r, p);
+        if (s->groups > 1)
+            ((partial *)j->partial)[r * s->groups + group] = p;
+        else
+            store(s, j->out, r, p);
     }
 }
 
@@ -246,11 +250,13 @@ static void columns_task(void *arg, int64_t tile, int thread) {
     const state *s = j->s;
     (void)thread;
     int     last = s->kept.n - 1;
-    int64_t columns = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts, outer = tile / s->groups / s->parts;
+    int64_t columns = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts,
+            outer = tile / s->groups / s->parts;
     int64_t first = part * s->width, width = least(s->width, columns - first), from = group * s->per_group;
     double  y[WIDTH];
     begin_columns(s, y);
-    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), y, width);
+    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), y,
+                width);
     if (s->groups == 1) {
         store_columns(s, j, outer, first, y, width);
         return;
@@ -292,7 +298,8 @@ static void run_nothing(const nb__plan *plan, const nb__call *call, void *scratc
 /* ------------------------------------------------------------------------------------------------------------------------ planners */
 
 /* which[i]: axis i goes. */
-static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, reduction what, const bool *which, nb__plan *plan) {
+static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, reduction what, const bool *which,
+                      nb__plan *plan) {
     const nb_array *in = &call->c.in[0], *out = &call->c.out;
     if (!isa->loops || in->dtype != NB_F32 || out->dtype != (what >= ARGMAX ? NB_I64 : NB_F32)) return false;
     state *s = nb_alloc(nb, sizeof *s);

@@ -28,8 +28,10 @@ static bool check_shapes(nb_context *nb, const char *user, nb_dims x, nb_dims in
 static int64_t place_at(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element) {
     int64_t place = nb__load_int(index, offset);
     if (place >= 0 && place < n) return place;
-    if (n) nb_raise(c, element, "%s: index %lld is outside 0..%lld", user, (long long)place, (long long)n - 1);
-    else nb_raise(c, element, "%s: index %lld into an axis of size 0", user, (long long)place);
+    if (n)
+        nb_raise(c, element, "%s: index %lld is outside 0..%lld", user, (long long)place, (long long)n - 1);
+    else
+        nb_raise(c, element, "%s: index %lld into an axis of size 0", user, (long long)place);
     return -1;
 }
 
@@ -46,7 +48,9 @@ static void move_element(const nb_array *to, int64_t at, const nb_array *from, i
 
 static int64_t axis_of(const void *attr) { return ((const nb__axis_attr *)attr)->axis; }
 
-static void axis_describe(const void *attr, char *text, size_t size) { snprintf(text, size, "axis=%lld", (long long)axis_of(attr)); }
+static void axis_describe(const void *attr, char *text, size_t size) {
+    snprintf(text, size, "axis=%lld", (long long)axis_of(attr));
+}
 
 /* Checks x and its axis for a constructor, and makes the axis positive. */
 static bool take_axis(nb_tensor *x, const char *user, int axis, nb__axis_attr *attr) {
@@ -73,7 +77,8 @@ static void gather_run(const nb_call *c) {
     if (is_empty(&c->out)) return;
     do {
         int64_t place = place_at(c, "gather", index, nb__offset(index, at), x->shape[axis], element++);
-        if (place >= 0) move_element(&c->out, nb__offset(&c->out, at), x, nb__offset(x, at) + (place - at[axis]) * x->stride[axis]);
+        if (place >= 0)
+            move_element(&c->out, nb__offset(&c->out, at), x, nb__offset(x, at) + (place - at[axis]) * x->stride[axis]);
     } while (nb__next_index(index->rank, index->shape, at));
 }
 
@@ -84,7 +89,8 @@ static nb_tensor *gather_sample(nb_sampler *s, int i) {
     case 2: return nb_gather(s->real(s, -2, 2, nb_shape(7)), -1, s->integer(s, NB_I64, 0, 7, nb_shape(17)));
     case 3: return nb_gather(s->real(s, -2, 2, nb_shape(2, 3, 2)), 1, s->integer(s, NB_I64, 0, 3, nb_shape(2, 1, 2)));
     case 4: return nb_gather(s->real(s, -2, 2, nb_shape(2, 3)), 1, s->integer(s, NB_I64, 0, 3, nb_shape(2, 0)));
-    case 5: return nb_gather(nb_transpose(s->real(s, -2, 2, nb_shape(2, 3)), 0, 1), 0, s->integer(s, NB_I64, 0, 3, nb_shape(4, 2)));
+    case 5:
+        return nb_gather(nb_transpose(s->real(s, -2, 2, nb_shape(2, 3)), 0, 1), 0, s->integer(s, NB_I64, 0, 3, nb_shape(4, 2)));
     default: return NULL;
     }
 }
@@ -115,7 +121,8 @@ nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index) {
 static bool scatter_add_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
     nb_dims index = in[1]->shape, source = in[2]->shape;
-    if (!check_index(nb, "scatter_add", in[1]) || !check_shapes(nb, "scatter_add", in[0]->shape, index, axis_of(attr))) return false;
+    if (!check_index(nb, "scatter_add", in[1]) || !check_shapes(nb, "scatter_add", in[0]->shape, index, axis_of(attr)))
+        return false;
     if (!nb__dims_equal(index, source)) {
         nb_fail(nb, NB_INVALID, "scatter_add: the index is %s, the source %s: shapes must be equal", nb__dims_text(index).at,
                 nb__dims_text(source).at);
@@ -145,8 +152,10 @@ static void scatter_add_run(const nb_call *c) {
         int64_t place = place_at(c, "scatter_add", index, nb__offset(index, at), out->shape[axis], element++);
         if (place < 0) continue;
         int64_t to = nb__offset(out, at) + (place - at[axis]) * out->stride[axis], from = nb__offset(source, at);
-        if (real) nb__store(out, to, nb__load(out, to) + nb__load(source, from));
-        else nb__store_int(out, to, (int64_t)((uint64_t)nb__load_int(out, to) + (uint64_t)nb__load_int(source, from)));
+        if (real)
+            nb__store(out, to, nb__load(out, to) + nb__load(source, from));
+        else
+            nb__store_int(out, to, (int64_t)((uint64_t)nb__load_int(out, to) + (uint64_t)nb__load_int(source, from)));
     } while (nb__next_index(index->rank, index->shape, at));
 }
 
@@ -195,8 +204,8 @@ static bool index_select_infer(nb_context *nb, nb_tensor *const *in, int n_in, c
     int64_t axis = axis_of(attr);
     if (!check_index(nb, "index_select", in[1]) || !nb__check_axis(nb, "index_select", x.rank, &axis)) return false;
     if (x.rank - 1 + index.rank > NB_MAX_RANK) {
-        nb_fail(nb, NB_INVALID, "index_select: x %s and index %s make more than %d axes", nb__dims_text(x).at, nb__dims_text(index).at,
-                NB_MAX_RANK);
+        nb_fail(nb, NB_INVALID, "index_select: x %s and index %s make more than %d axes", nb__dims_text(x).at,
+                nb__dims_text(index).at, NB_MAX_RANK);
         return false;
     }
     for (int i = 0; i < axis; i++) shape.size[shape.rank++] = x.size[i];
@@ -246,7 +255,9 @@ static nb_tensor *index_select_sample(nb_sampler *s, int i) {
     case 1: return nb_index_select(s->real(s, -2, 2, nb_shape(3, 4)), 1, s->integer(s, NB_I32, 0, 4, nb_shape(2, 3)));
     case 2: return nb_index_select(s->real(s, -2, 2, nb_shape(2, 3, 2)), 1, s->integer(s, NB_I64, 0, 3, nb_shape()));
     case 3: return nb_index_select(s->real(s, -2, 2, nb_shape(4)), -1, s->integer(s, NB_I64, 0, 4, nb_shape(0)));
-    case 4: return nb_index_select(nb_transpose(s->real(s, -2, 2, nb_shape(2, 3)), 0, 1), 0, s->integer(s, NB_I64, 0, 3, nb_shape(2, 2)));
+    case 4:
+        return nb_index_select(nb_transpose(s->real(s, -2, 2, nb_shape(2, 3)), 0, 1), 0,
+                               s->integer(s, NB_I64, 0, 3, nb_shape(2, 2)));
     case 5: return nb_index_select(s->real(s, -2, 2, nb_shape(3, 17)), 0, s->integer(s, NB_I32, 0, 3, nb_shape(1)));
     default: return NULL;
     }
@@ -296,7 +307,7 @@ static void one_hot_run(const nb_call *c) {
     nb__fill_elements(&c->out, 0);
     if (is_empty(index)) return;
     do {
-        int64_t place = place_at(c, "one_hot", index, nb__offset(index, at), c->out.shape[index->rank], element++);
+        int64_t  place = place_at(c, "one_hot", index, nb__offset(index, at), c->out.shape[index->rank], element++);
         nb_array row = c->out;
         row.rank = index->rank;
         if (place >= 0) nb__store(&c->out, nb__offset(&row, at) + place * c->out.stride[index->rank], 1);

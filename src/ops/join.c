@@ -33,8 +33,8 @@ static bool concat_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
     for (int i = 0; i < n_in; i++) {
         nb_dims next = in[i]->shape;
         if (in[i]->dtype != in[0]->dtype) {
-            nb_fail(nb, NB_INVALID, "concat: operand 0 is %s, operand %d is %s; convert one with nb_cast", nb_dtype_name(in[0]->dtype), i,
-                    nb_dtype_name(in[i]->dtype));
+            nb_fail(nb, NB_INVALID, "concat: operand 0 is %s, operand %d is %s; convert one with nb_cast",
+                    nb_dtype_name(in[0]->dtype), i, nb_dtype_name(in[i]->dtype));
             return false;
         }
         if (next.rank == shape.rank) {
@@ -42,8 +42,8 @@ static bool concat_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
             next.size[axis] = shape.size[axis];
         }
         if (!nb__dims_equal(next, shape)) {
-            nb_fail(nb, NB_INVALID, "concat: operand 0 is %s, operand %d is %s: they may differ in axis %lld only", nb__dims_text(shape).at, i,
-                    nb__dims_text(in[i]->shape).at, (long long)axis);
+            nb_fail(nb, NB_INVALID, "concat: operand 0 is %s, operand %d is %s: they may differ in axis %lld only",
+                    nb__dims_text(shape).at, i, nb__dims_text(in[i]->shape).at, (long long)axis);
             return false;
         }
         if (total > NB__MAX_BYTES) {
@@ -109,7 +109,8 @@ const nb_op nb__op_concat = {
 /* The context of a list's first tensor after a look at all of them; NULL, and *failed is what to return, when the list is no good. */
 static nb_context *check_list(nb_list xs, const char *user, nb_tensor **failed) {
     *failed = xs.at ? xs.at[0] : NULL;
-    if (!xs.at) return NULL; /* nothing to find a context by: such a list comes from nb_list_new, which has failed, or is the caller's own */
+    if (!xs.at)
+        return NULL; /* nothing to find a context by: such a list comes from nb_list_new, which has failed, or is the caller's own */
     nb_context *nb = xs.at[0]->nb;
     for (int i = 0; i < xs.n; i++)
         if ((*failed = nb__refuse(nb, xs.at[i], i, user))) return NULL;
@@ -134,8 +135,8 @@ nb_tensor *nb_stack(nb_list xs, int axis) {
     nb_list lifted = nb_list_new(nb, xs.n);
     for (int i = 0; i < lifted.n; i++) {
         if (!nb__dims_equal(xs.at[i]->shape, xs.at[0]->shape))
-            return nb_fail(nb, NB_INVALID, "stack: operand 0 is %s, operand %d is %s: shapes must be equal", nb__dims_text(xs.at[0]->shape).at,
-                           i, nb__dims_text(xs.at[i]->shape).at);
+            return nb_fail(nb, NB_INVALID, "stack: operand 0 is %s, operand %d is %s: shapes must be equal",
+                           nb__dims_text(xs.at[0]->shape).at, i, nb__dims_text(xs.at[i]->shape).at);
     }
     nb_group_push(nb, &nb__op_stack);
     for (int i = 0; i < lifted.n; i++) lifted.at[i] = nb_unsqueeze(xs.at[i], axis);

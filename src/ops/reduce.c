@@ -30,8 +30,10 @@ nb_dims nb__keep_axes(nb_dims shape, nb_dims axes) {
 nb_tensor *nb__drop_axes(nb_tensor *y, nb_dims axes) {
     nb_dims d = {0};
     for (int i = 0, k = 0; i < y->shape.rank; i++) {
-        if (k < axes.rank && axes.size[k] == i) k++;
-        else d.size[d.rank++] = y->shape.size[i];
+        if (k < axes.rank && axes.size[k] == i)
+            k++;
+        else
+            d.size[d.rank++] = y->shape.size[i];
     }
     return d.rank == y->shape.rank ? y : nb_reshape(y, d);
 }
@@ -105,12 +107,16 @@ static void sum_one(const nb_call *c, const nb_array *part, int64_t at) {
     uint64_t whole = 0;
     if (has_elements(part)) {
         do {
-            if (nb__holds_reals(part)) sum += nb__load(part, nb__offset(part, index));
-            else whole += (uint64_t)nb__load_int(part, nb__offset(part, index));
+            if (nb__holds_reals(part))
+                sum += nb__load(part, nb__offset(part, index));
+            else
+                whole += (uint64_t)nb__load_int(part, nb__offset(part, index));
         } while (nb__next_index(part->rank, part->shape, index));
     }
-    if (nb__holds_reals(part)) nb__store(&c->out, at, sum);
-    else nb__store_int(&c->out, at, (int64_t)whole);
+    if (nb__holds_reals(part))
+        nb__store(&c->out, at, sum);
+    else
+        nb__store_int(&c->out, at, (int64_t)whole);
 }
 
 static void sum_run(const nb_call *c) { nb__for_each(c, ((const nb__axes_attr *)c->attr)->axes, sum_one); }
@@ -119,9 +125,9 @@ nb_tensor *nb__axes_sample(nb_sampler *s, int i, double low, double high, bool e
     static const struct {
         nb_dims shape, axes;
     } c[] = {
-        {{2, {3, 4}}, {1, {1}}},    {{2, {3, 4}}, {1, {0}}},       {{3, {2, 3, 2}}, {2, {0, 2}}}, {{3, {2, 3, 2}}, {0, {0}}},
-        {{0, {0}}, {0, {0}}},       {{2, {1, 5}}, {1, {0}}},       {{1, {17}}, {1, {-1}}},        {{3, {0, 2, 3}}, {1, {2}}},
-        {{2, {3, 0}}, {1, {1}}},
+        {{2, {3, 4}}, {1, {1}}},    {{2, {3, 4}}, {1, {0}}},    {{3, {2, 3, 2}}, {2, {0, 2}}},
+        {{3, {2, 3, 2}}, {0, {0}}}, {{0, {0}}, {0, {0}}},       {{2, {1, 5}}, {1, {0}}},
+        {{1, {17}}, {1, {-1}}},     {{3, {0, 2, 3}}, {1, {2}}}, {{2, {3, 0}}, {1, {1}}},
     };
     int n = (int)(sizeof c / sizeof *c) - !empty;
     if (i < n) return reduce(s->real(s, low, high, c[i].shape), c[i].axes, i & 1);
@@ -256,12 +262,13 @@ nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepd
     return keepdim ? y : nb__drop_axes(y, a.axes);
 }
 
-bool nb__axis_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, bool empty, nb_dtype dtype, nb_type *out) {
+bool nb__axis_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, bool empty, nb_dtype dtype,
+                    nb_type *out) {
     nb_dims axis = nb__axis_of(attr), x = in[0]->shape;
     if (!nb__check_numbers(nb, op->name, in[0]->dtype) || !nb__check_axis(nb, op->name, x.rank, &axis.size[0])) return false;
     if (!empty && x.size[axis.size[0]] == 0) {
-        nb_fail(nb, NB_INVALID, "%s: %s has no elements along axis %lld, and of none there is no %s", op->name, nb__dims_text(x).at,
-                (long long)axis.size[0], op->name);
+        nb_fail(nb, NB_INVALID, "%s: %s has no elements along axis %lld, and of none there is no %s", op->name,
+                nb__dims_text(x).at, (long long)axis.size[0], op->name);
         return false;
     }
     *out = (nb_type){dtype, nb__keep_axes(x, axis)};
@@ -285,8 +292,10 @@ static int64_t extreme(const nb_array *part, int sign) {
 }
 
 static void copy_one(const nb_call *c, const nb_array *part, int64_t at, int64_t place) {
-    if (nb__holds_reals(part)) nb__store(&c->out, at, nb__load(part, place * part->stride[0]));
-    else nb__store_int(&c->out, at, nb__load_int(part, place * part->stride[0]));
+    if (nb__holds_reals(part))
+        nb__store(&c->out, at, nb__load(part, place * part->stride[0]));
+    else
+        nb__store_int(&c->out, at, nb__load_int(part, place * part->stride[0]));
 }
 
 static void max_one(const nb_call *c, const nb_array *part, int64_t at) { copy_one(c, part, at, extreme(part, 1)); }

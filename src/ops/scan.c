@@ -12,8 +12,10 @@ static bool prod_infer(nb_context *nb, nb_tensor *const *in, int n_in, const voi
 static nb_tensor *shift(nb_tensor *x, int axis, int64_t d, bool up) {
     int64_t n = x->shape.size[axis];
     nb_dims before = {.rank = x->shape.rank}, after = before;
-    if (up) before.size[axis] = d;
-    else after.size[axis] = d;
+    if (up)
+        before.size[axis] = d;
+    else
+        after.size[axis] = d;
     return nb_pad(nb_slice(x, axis, up ? 0 : d, up ? n - d : n, 1), before, after, 1);
 }
 
@@ -30,8 +32,10 @@ static void prod_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_te
     (void)want;
     nb_tensor *x = y->in[0];
     int        axis = (int)((const nb__axis_attr *)y->attr)->axis;
-    if (x->shape.size[axis] < 2) dx[0] = nb_expand(dy, x->shape);
-    else dx[0] = nb_mul(dy, nb_mul(exclusive_products(x, axis, true), exclusive_products(x, axis, false)));
+    if (x->shape.size[axis] < 2)
+        dx[0] = nb_expand(dy, x->shape);
+    else
+        dx[0] = nb_mul(dy, nb_mul(exclusive_products(x, axis, true), exclusive_products(x, axis, false)));
 }
 
 /* Whole numbers are multiplied modulo 2^64. */
@@ -39,11 +43,15 @@ static void prod_one(const nb_call *c, const nb_array *part, int64_t at) {
     double   product = 1;
     uint64_t whole = 1;
     for (int64_t i = 0; i < part->shape[0]; i++) {
-        if (nb__holds_reals(part)) product *= nb__load(part, i * part->stride[0]);
-        else whole *= (uint64_t)nb__load_int(part, i * part->stride[0]);
+        if (nb__holds_reals(part))
+            product *= nb__load(part, i * part->stride[0]);
+        else
+            whole *= (uint64_t)nb__load_int(part, i * part->stride[0]);
     }
-    if (nb__holds_reals(part)) nb__store(&c->out, at, product);
-    else nb__store_int(&c->out, at, (int64_t)whole);
+    if (nb__holds_reals(part))
+        nb__store(&c->out, at, product);
+    else
+        nb__store_int(&c->out, at, (int64_t)whole);
 }
 
 static void prod_run(const nb_call *c) { nb__for_each(c, nb__axis_of(c->attr), prod_one); }
@@ -95,8 +103,10 @@ static void cumsum_one(const nb_call *c, const nb_array *part, int64_t at) {
     double   sum = 0;
     uint64_t whole = 0;
     for (int64_t i = 0; i < part->shape[0]; i++) {
-        if (nb__holds_reals(part)) nb__store(&c->out, at + i * step, sum += nb__load(part, i * part->stride[0]));
-        else nb__store_int(&c->out, at + i * step, (int64_t)(whole += (uint64_t)nb__load_int(part, i * part->stride[0])));
+        if (nb__holds_reals(part))
+            nb__store(&c->out, at + i * step, sum += nb__load(part, i * part->stride[0]));
+        else
+            nb__store_int(&c->out, at + i * step, (int64_t)(whole += (uint64_t)nb__load_int(part, i * part->stride[0])));
     }
 }
 

@@ -64,7 +64,8 @@ static void slice_run(const nb_call *c) {
 
 static void slice_describe(const void *attr, char *text, size_t size) {
     const nb__slice_attr *a = attr;
-    snprintf(text, size, "start=%s step=%s size=%s", nb__dims_text(a->start).at, nb__dims_text(a->step).at, nb__dims_text(a->size).at);
+    snprintf(text, size, "start=%s step=%s size=%s", nb__dims_text(a->start).at, nb__dims_text(a->step).at,
+             nb__dims_text(a->size).at);
 }
 
 static nb_tensor *slice_sample(nb_sampler *s, int i) {
@@ -134,7 +135,8 @@ nb_tensor *nb_slice(nb_tensor *x, int axis, int64_t start, int64_t stop, int64_t
 static bool slice_grad_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
     const nb__slice_grad_attr *a = attr;
-    if (!nb__check_shape(nb, "slice_grad", in[0]->dtype, a->shape) || !check_places(nb, "slice_grad", &a->slice, a->shape)) return false;
+    if (!nb__check_shape(nb, "slice_grad", in[0]->dtype, a->shape) || !check_places(nb, "slice_grad", &a->slice, a->shape))
+        return false;
     if (!nb__dims_equal(in[0]->shape, a->slice.size)) {
         nb_fail(nb, NB_INVALID, "slice_grad: %s is to be written to places for %s", nb__dims_text(in[0]->shape).at,
                 nb__dims_text(a->slice.size).at);

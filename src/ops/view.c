@@ -85,8 +85,8 @@ static bool reshape_infer(nb_context *nb, nb_tensor *const *in, int n_in, const 
     nb_dims to = ((const nb__dims_attr *)attr)->dims, from = in[0]->shape;
     if (!nb__check_shape(nb, "reshape", in[0]->dtype, to)) return false;
     if (nb__dims_count(from) != nb__dims_count(to)) {
-        nb_fail(nb, NB_INVALID, "reshape: %s has %lld elements, %s has %lld", nb__dims_text(from).at, (long long)nb__dims_count(from),
-                nb__dims_text(to).at, (long long)nb__dims_count(to));
+        nb_fail(nb, NB_INVALID, "reshape: %s has %lld elements, %s has %lld", nb__dims_text(from).at,
+                (long long)nb__dims_count(from), nb__dims_text(to).at, (long long)nb__dims_count(to));
         return false;
     }
     *out = (nb_type){in[0]->dtype, to};
@@ -143,7 +143,8 @@ static void reshape_run(const nb_call *c) {
     size_t  size = nb_dtype_size(in->dtype);
     int64_t i[NB_MAX_RANK] = {0}, o[NB_MAX_RANK] = {0};
     do {
-        memcpy((char *)out->data + nb__offset(out, o) * (int64_t)size, (char *)in->data + nb__offset(in, i) * (int64_t)size, size);
+        memcpy((char *)out->data + nb__offset(out, o) * (int64_t)size, (char *)in->data + nb__offset(in, i) * (int64_t)size,
+               size);
         nb__next_index(in->rank, in->shape, i);
     } while (nb__next_index(out->rank, out->shape, o));
 }
@@ -216,7 +217,9 @@ nb_tensor *nb_squeeze(nb_tensor *x, nb_dims axes) {
         bool    named = k < axes.rank && axes.size[k] == i;
         k += named;
         if (named && n == 1) continue;
-        if (named && !every) return nb_fail(nb, NB_INVALID, "squeeze: axis %d of %s has size %lld, not 1", i, nb__dims_text(x->shape).at, (long long)n);
+        if (named && !every)
+            return nb_fail(nb, NB_INVALID, "squeeze: axis %d of %s has size %lld, not 1", i, nb__dims_text(x->shape).at,
+                           (long long)n);
         d.size[d.rank++] = n;
     }
     return nb_reshape(x, d);
@@ -225,9 +228,11 @@ nb_tensor *nb_squeeze(nb_tensor *x, nb_dims axes) {
 nb_tensor *nb_unsqueeze(nb_tensor *x, int axis) {
     nb_context *nb = x->nb;
     int64_t     at = axis;
-    if (nb__refuse(nb, x, 0, "unsqueeze") || !nb__check_axis(nb, "unsqueeze: the result", x->shape.rank + 1, &at)) return &nb->failed;
+    if (nb__refuse(nb, x, 0, "unsqueeze") || !nb__check_axis(nb, "unsqueeze: the result", x->shape.rank + 1, &at))
+        return &nb->failed;
     if (x->shape.rank == NB_MAX_RANK)
-        return nb_fail(nb, NB_INVALID, "unsqueeze: %s has %d axes already, which is the most there can be", nb__dims_text(x->shape).at, NB_MAX_RANK);
+        return nb_fail(nb, NB_INVALID, "unsqueeze: %s has %d axes already, which is the most there can be",
+                       nb__dims_text(x->shape).at, NB_MAX_RANK);
     nb_dims d = {.rank = x->shape.rank + 1};
     for (int i = 0, k = 0; i < d.rank; i++) d.size[i] = i == at ? 1 : x->shape.size[k++];
     return nb_reshape(x, d);
@@ -242,8 +247,10 @@ nb_tensor *nb_flatten(nb_tensor *x, int first, int last) {
     if (f > l) return nb_fail(nb, NB_INVALID, "flatten: the first axis, %d, comes after the last, %d", first, last);
     nb_dims d = {0};
     for (int i = 0; i < rank; i++) {
-        if (i > f && i <= l) d.size[d.rank - 1] *= x->shape.size[i];
-        else d.size[d.rank++] = x->shape.size[i];
+        if (i > f && i <= l)
+            d.size[d.rank - 1] *= x->shape.size[i];
+        else
+            d.size[d.rank++] = x->shape.size[i];
     }
     return nb_reshape(x, d);
 }
@@ -254,8 +261,8 @@ static bool permute_infer(nb_context *nb, nb_tensor *const *in, int n_in, const 
     (void)n_in;
     nb_dims axes = ((const nb__dims_attr *)attr)->dims, sorted = axes, x = in[0]->shape;
     if (axes.rank != x.rank) {
-        nb_fail(nb, NB_INVALID, "permute: %s has %lld axes, but %lld are named: name each once", nb__dims_text(x).at, (long long)x.rank,
-                (long long)axes.rank);
+        nb_fail(nb, NB_INVALID, "permute: %s has %lld axes, but %lld are named: name each once", nb__dims_text(x).at,
+                (long long)x.rank, (long long)axes.rank);
         return false;
     }
     if (x.rank && !nb__check_axes(nb, "permute", x.rank, &sorted)) return false;
@@ -324,7 +331,8 @@ nb_tensor *nb_transpose(nb_tensor *x, int axis0, int axis1) {
     nb_context *nb = x->nb;
     int64_t     a = axis0, b = axis1;
     if (nb__refuse(nb, x, 0, "transpose")) return &nb->failed;
-    if (!nb__check_axis(nb, "transpose", x->shape.rank, &a) || !nb__check_axis(nb, "transpose", x->shape.rank, &b)) return &nb->failed;
+    if (!nb__check_axis(nb, "transpose", x->shape.rank, &a) || !nb__check_axis(nb, "transpose", x->shape.rank, &b))
+        return &nb->failed;
     nb_dims axes = {.rank = x->shape.rank};
     for (int i = 0; i < axes.rank; i++) axes.size[i] = i == a ? b : i == b ? a : i;
     return nb_permute(x, axes);

@@ -7,15 +7,15 @@
 
 /* x: n contiguous elements, n >= 1 but for sum and prod. The largest and the smallest are NaN where one element is. */
 struct nb__loops {
-    double  (*sum)(const float *x, int64_t n);
-    double  (*prod)(const float *x, int64_t n);
-    float   (*max)(const float *x, int64_t n);
-    float   (*min)(const float *x, int64_t n);
+    double (*sum)(const float *x, int64_t n);
+    double (*prod)(const float *x, int64_t n);
+    float (*max)(const float *x, int64_t n);
+    float (*min)(const float *x, int64_t n);
     int64_t (*find)(const float *x, int64_t n, float value); /* the first place of value (of any NaN for NaN); -1: nowhere */
     /* y[j] += x[0, j] + x[1, j] + ... for n columns of `rows` rows that lie `stride` apart; and likewise the larger and the smaller. */
-    void    (*sum_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
-    void    (*max_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
-    void    (*min_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
+    void (*sum_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
+    void (*max_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
+    void (*min_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
 };
 
 extern const struct nb__loops nb__loops_baseline, nb__loops_v3, nb__loops_v4;

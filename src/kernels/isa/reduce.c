@@ -128,7 +128,8 @@ static void max_columns(double *y, const float *x, int64_t rows, int64_t stride,
         for (int k = 0; k < width; k++) lane[k] = x[j + k];
         for (int64_t i = 1; i < rows; i++)
             for (int k = 0; k < width; k++) lane[k] = larger(lane[k], x[i * stride + j + k]);
-        for (int k = 0; k < width; k++) y[j + k] = y[j + k] > (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
+        for (int k = 0; k < width; k++)
+            y[j + k] = y[j + k] > (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
     }
 }
 
@@ -139,7 +140,8 @@ static void min_columns(double *y, const float *x, int64_t rows, int64_t stride,
         for (int k = 0; k < width; k++) lane[k] = x[j + k];
         for (int64_t i = 1; i < rows; i++)
             for (int k = 0; k < width; k++) lane[k] = smaller(lane[k], x[i * stride + j + k]);
-        for (int k = 0; k < width; k++) y[j + k] = y[j + k] < (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
+        for (int k = 0; k < width; k++)
+            y[j + k] = y[j + k] < (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
     }
 }
 
