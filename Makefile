@@ -1,8 +1,12 @@
 # make | make check | make bench | make demo | make fmt | make clean: see README.md
 .DEFAULT_GOAL := all
 BUILD  ?= build
-CC     ?= gcc
-CXX    ?= g++
+ifeq ($(origin CC),default)
+CC     := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX    := g++
+endif
 OPT    ?= -O3
 DNNL   ?= $(shell [ -e /usr/include/dnnl.h ] || [ -e /usr/include/oneapi/dnnl/dnnl.h ] && echo 1)
 

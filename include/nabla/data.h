@@ -49,7 +49,7 @@ NB_API int64_t    nb_loader_steps(const nb_loader *l); /* batches an epoch */
 /* Starts an epoch at a batch (0: its beginning); for resuming too. */
 NB_API bool       nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch);
 /* Fills x (f32 [batch, item...], or another shape of as many elements that begins with batch) and y (i64 [batch]) with the next batch;
- * false at the end of the epoch. Both read the loader's memory (nb_set_in_place), so run before the next call with this loader. */
+ * false at the end of the epoch. */
 NB_API bool       nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y);
 
 /* ------------------------------------------------------------------------------------------------------------ weights, files -- */

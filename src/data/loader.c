@@ -232,5 +232,5 @@ bool nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y) {
         fill(l, batch);
     }
     slot s = l->slots[batch % SLOTS];
-    return nb_set_in_place(x, s.x, nb_bytes(x)) && nb_set_in_place(y, s.y, nb_bytes(y));
+    return nb_set(x, s.x, nb_bytes(x)) && nb_set(y, s.y, nb_bytes(y));
 }
