@@ -60,14 +60,17 @@ static inline void compare_tensor(comparison *c, nb_tensor *t) {
     const void *data = nb_data(t);
     if (!data) fail_msg("%s: %s", c->name, nb_error(nb_context_of(t)));
     for (int64_t i = 0; i < nb_count(t); i++)
-        compare_number(c, nb_dtype_of(t) == NB_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i], nb_dtype_of(t));
+        compare_number(c, nb_dtype_of(t) == NB_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i],
+                       nb_dtype_of(t));
 }
 
 static inline void compare_end(const comparison *c) {
     if (c->at != c->expected.count) fail_msg("%s: %d numbers; expected %d", c->name, c->at, c->expected.count);
 }
 
-static inline double fill_value(int64_t i, int64_t seed) { return (double)((i * 37 + seed * 101 + (i * i * 7) % 53) % 199) / 100 - 0.99; }
+static inline double fill_value(int64_t i, int64_t seed) {
+    return (double)((i * 37 + seed * 101 + (i * i * 7) % 53) % 199) / 100 - 0.99;
+}
 
 /* A step tensor with numbers in [-0.99, 0.99], the same ones as in tools/torch_nn.py. */
 static inline nb_tensor *fill(nb_context *nb, nb_dtype dtype, nb_dims shape, int seed) {

@@ -10,8 +10,10 @@ static const struct {
      "net: there is no layer 'maxpol'; did you mean 'maxpool'?\n    conv 32 3 pad=1, maxpol 2\n                     ^"},
     {"conv 32 3, linear 10",
      "net, layer 1, linear: cannot take an image [32,26,26]: put flatten before it\n    conv 32 3, linear 10\n               ^"},
-    {"conv 32 30", "net, layer 0, conv: a window of 30 does not fit into the height of [1,28,28], 28 with padding: use a smaller one, or pad"},
-    {"flatten\nconv 3 3", "net, layer 1, conv: cannot take [784]: it takes images [C,H,W]: put it before flatten\n    conv 3 3\n    ^"},
+    {"conv 32 30",
+     "net, layer 0, conv: a window of 30 does not fit into the height of [1,28,28], 28 with padding: use a smaller one, or pad"},
+    {"flatten\nconv 3 3",
+     "net, layer 1, conv: cannot take [784]: it takes images [C,H,W]: put it before flatten\n    conv 3 3\n    ^"},
     {"conv 32 3 strid=2", "it has no option 'strid'; did you mean 'stride'?\n    conv 32 3 strid=2\n              ^"},
     {"conv 3", "its kernel is missing: write conv OUT KERNEL [stride=1]"},
     {"flatten, linear 3 x", "net, layer 1, linear: 'x' is too much: write linear OUT [bias=no]"},
@@ -98,13 +100,14 @@ static void test_presets(void **state) {
 
 static void test_language(void **state) {
     (void)state;
-    static const char *const words[] = {"linear OUT", "conv OUT", "maxpool", "avgpool", "globalavgpool", "batchnorm", "layernorm", "dropout",
-                                        "residual", "relu", "log_softmax", "name=NAME"};
+    static const char *const words[] = {"linear OUT", "conv OUT", "maxpool",  "avgpool", "globalavgpool", "batchnorm",
+                                        "layernorm",  "dropout",  "residual", "relu",    "log_softmax",   "name=NAME"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) assert_non_null(strstr(nb_net_language(), words[i]));
     /* Remarks, line ends, a comma at the end, names. */
     nb_context *nb = nb_open(NULL);
-    nb_net     *net = nb_net_parse(nb, "# a net\nconv 4 3 pad=1 name=stem # first\n\n  residual( conv 4 3 pad=same\n batchnorm )\nflatten, linear out=2,\n",
-                                   nb_shape(1, 4, 4));
+    nb_net     *net = nb_net_parse(
+            nb, "# a net\nconv 4 3 pad=1 name=stem # first\n\n  residual( conv 4 3 pad=same\n batchnorm )\nflatten, linear out=2,\n",
+            nb_shape(1, 4, 4));
     expect_good(nb);
     assert_string_equal(nb_net_layer_info(net, 0).path, "stem");
     assert_string_equal(nb_net_layer_info(net, 2).path, "1.1");
@@ -162,7 +165,7 @@ static void test_tree(void **state) {
     assert_true(nb_net_layer_info(net, 1).flops == 32);
 
     assert_null(nb_layer_residual(nb, own));
-    expect_error(nb, "residual: layer 0 is inside another layer already");
+    expect_error(nb, "residual: layer 0 is inside another layer or a net already");
     nb_layer *twice[2];
     twice[0] = twice[1] = nb_layer_flatten(nb);
     assert_null(nb_layer_sequential(nb, 2, twice));
@@ -173,6 +176,8 @@ static void test_tree(void **state) {
     expect_error(nb, "there is no 'swash'");
     assert_null(nb_layer_conv2d(nb, 3, 4, 3, 3, true, &(nb_conv2d_options){.groups = 2}));
     expect_error(nb, "2 groups do not divide 3 channels in and 4 out");
+    assert_null(nb_net_new(nb, top, nb_shape(4)));
+    expect_error(nb, "inside another one, or a net's already");
     nb_net_free(net);
     assert_int_equal(calls, -1);
     nb_close(nb);
@@ -322,11 +327,11 @@ static void test_own_derivatives(void **state) {
 /* At the ends, where PyTorch clamps: finite values and derivatives. */
 static void test_clamped(void **state) {
     (void)state;
-    nb_context *nb = nb_open(NULL);
-    float       v[] = {0, 1, 0, 1}, t[] = {0, 1, 1, 0};
-    nb_tensor  *p = nb_param(nb, "p", nb_from(nb, NB_F32, nb_shape(4), v)), *target = nb_from(nb, NB_F32, nb_shape(4), t);
-    nb_tensor  *y = nb_binary_cross_entropy(p, target, NB_REDUCE_NONE);
-    nb_tensor  *dp = nb_grads(nb_sum(y, nb_axes(), false), NULL, nb_list_of(nb, p)).at[0];
+    nb_context  *nb = nb_open(NULL);
+    float        v[] = {0, 1, 0, 1}, t[] = {0, 1, 1, 0};
+    nb_tensor   *p = nb_param(nb, "p", nb_from(nb, NB_F32, nb_shape(4), v)), *target = nb_from(nb, NB_F32, nb_shape(4), t);
+    nb_tensor   *y = nb_binary_cross_entropy(p, target, NB_REDUCE_NONE);
+    nb_tensor   *dp = nb_grads(nb_sum(y, nb_axes(), false), NULL, nb_list_of(nb, p)).at[0];
     const float *a = nb_data(y), *b = nb_data(dp);
     assert_true(a[0] == 0 && a[1] == 0 && a[2] == 100 && a[3] == 100);
     for (int i = 0; i < 4; i++) assert_true(isfinite(b[i]));
@@ -342,8 +347,9 @@ static void test_regularizers(void **state) {
     (void)state;
     nb_context *nb = nb_open(NULL);
     float       v[] = {3, 4, -0.3f, 0.4f}, u[] = {-2};
-    nb_tensor  *w = nb_param(nb, "w", nb_from(nb, NB_F32, nb_shape(2, 2), v)), *b = nb_param(nb, "b", nb_from(nb, NB_F32, nb_shape(1), u));
-    nb_list     both = nb_list_of(nb, w, b);
+    nb_tensor  *w = nb_param(nb, "w", nb_from(nb, NB_F32, nb_shape(2, 2), v)),
+              *b = nb_param(nb, "b", nb_from(nb, NB_F32, nb_shape(1), u));
+    nb_list both = nb_list_of(nb, w, b);
     assert_true(fabs(nb_item(nb_l1(both)) - 9.7) < 1e-5);
     assert_true(fabs(nb_item(nb_l2(both)) - 14.625) < 1e-5);
     assert_true(fabs(nb_item(nb_elastic(both, 0.1, 0.01)) - 1.11625) < 1e-5);
@@ -359,17 +365,18 @@ static void test_regularizers(void **state) {
 
 static void test_optimizer_state(void **state) {
     (void)state;
-    nb_context   *nb = nb_open(NULL);
-    nb_net       *net = nb_net_parse(nb, "linear 2, linear 1", nb_shape(3));
-    nb_optimizer *o = nb_adam(nb_net_parameters(net), 0.5, NULL);
+    nb_context              *nb = nb_open(NULL);
+    nb_net                  *net = nb_net_parse(nb, "linear 2, linear 1", nb_shape(3));
+    nb_optimizer            *o = nb_adam(nb_net_parameters(net), 0.5, NULL);
     static const char *const names[] = {"optimizer.rate", "optimizer.steps", "0.weight.m", "0.weight.v", "0.bias.m",
                                         "0.bias.v",       "1.weight.m",      "1.weight.v", "1.bias.m",   "1.bias.v"};
-    nb_list s = nb_optimizer_state(o);
+    nb_list                  s = nb_optimizer_state(o);
     assert_int_equal(s.n, 10);
     for (int i = 0; i < s.n; i++) assert_string_equal(nb_name(s.at[i]), names[i]);
 
     /* A program follows the rate: with 0 it changes nothing but slots and the count. */
-    nb_tensor  *x = nb_ones(nb, NB_F32, nb_shape(4, 3)), *loss = nb_mean(nb_square(nb_net_apply(net, x, NB_TRAIN)), nb_axes(), false);
+    nb_tensor *x = nb_ones(nb, NB_F32, nb_shape(4, 3)),
+              *loss = nb_mean(nb_square(nb_net_apply(net, x, NB_TRAIN)), nb_axes(), false);
     nb_program *p = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(o, loss)));
     assert_true(nb_run(p) && nb_run(p));
     double before = nb_item(nb_output(p, 0));
@@ -424,7 +431,8 @@ static bool build(long allocations) {
         assert_int_equal(b.live, 0);
         return false;
     }
-    nb_net *net = nb_net_parse(nb, "conv 2 3 name=stem, batchnorm, residual(conv 2 3 pad=1), dropout, flatten, linear 2", nb_shape(1, 5, 5));
+    nb_net *net = nb_net_parse(nb, "conv 2 3 name=stem, batchnorm, residual(conv 2 3 pad=1), dropout, flatten, linear 2",
+                               nb_shape(1, 5, 5));
     if (net) nb_layer_cast(nb_net_root(net), NB_F64);
     nb_optimizer *o = net && !nb_error(nb) ? nb_adam(nb_net_parameters(net), 0.1, NULL) : NULL;
     if (o) {
@@ -448,10 +456,10 @@ static void test_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_presets),          cmocka_unit_test(test_language),
-        cmocka_unit_test(test_tree),           cmocka_unit_test(test_null_is_harmless), cmocka_unit_test(test_layer_errors),
-        cmocka_unit_test(test_dropout),        cmocka_unit_test(test_own_derivatives),  cmocka_unit_test(test_clamped),
-        cmocka_unit_test(test_regularizers),   cmocka_unit_test(test_optimizer_state),  cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_presets),          cmocka_unit_test(test_language),
+        cmocka_unit_test(test_tree),         cmocka_unit_test(test_null_is_harmless), cmocka_unit_test(test_layer_errors),
+        cmocka_unit_test(test_dropout),      cmocka_unit_test(test_own_derivatives),  cmocka_unit_test(test_clamped),
+        cmocka_unit_test(test_regularizers), cmocka_unit_test(test_optimizer_state),  cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,12 +169,13 @@ static nb_tensor *target_of(nb_context *nb, int i, nb_dtype dtype, nb_dims shape
     static const int64_t classes[] = {1, 4, 0, 1}, some[] = {1, -100, 0, 1}, image[] = {1, 0, 2, 1};
     nb_tensor           *numbers = fill(nb, NB_F64, shape, 3), *t = NULL;
     switch (losses[i].target) {
-    case CLASSES:
-        return shape.rank == 3 ? nb_from(nb, NB_I64, nb_shape(2, 2), image) : nb_from(nb, NB_I64, nb_shape(4), classes);
+    case CLASSES: return shape.rank == 3 ? nb_from(nb, NB_I64, nb_shape(2, 2), image) : nb_from(nb, NB_I64, nb_shape(4), classes);
     case SOME_CLASSES: return nb_from(nb, NB_I64, nb_shape(4), some);
     case OFF_NUMBERS: t = nb_add(numbers, nb_number(nb, 0.003)); break;
     case SHARES: t = nb_abs(numbers); break;
-    case SIGNS: t = nb_sub(nb_mul(nb_cast(nb_greater_equal(numbers, nb_number(nb, 0)), NB_F64), nb_number(nb, 2)), nb_number(nb, 1)); break;
+    case SIGNS:
+        t = nb_sub(nb_mul(nb_cast(nb_greater_equal(numbers, nb_number(nb, 0)), NB_F64), nb_number(nb, 2)), nb_number(nb, 1));
+        break;
     case ROWS: {
         nb_tensor *row = nb_softmax(nb_mul(numbers, nb_number(nb, 2)), 1);
         t = nb_where(nb_less(row, nb_number(nb, 0.1)), nb_zeros_like(row), row);
@@ -251,10 +252,12 @@ static nb_optimizer *make_optimizer(const char *name, nb_list p) {
         nb_rmsprop_options o = {.alpha = 0.9, .eps = 1e-6, .momentum = 0.5, .centered = true, .weight_decay = 0.1};
         return nb_rmsprop(p, 0.01, all ? &o : NULL);
     }
-    if (starts(name, "adagrad")) return nb_adagrad(p, 0.1, all ? &(nb_adagrad_options){.rate_decay = 0.05, .initial = 0.1, .weight_decay = 0.01} : NULL);
+    if (starts(name, "adagrad"))
+        return nb_adagrad(p, 0.1, all ? &(nb_adagrad_options){.rate_decay = 0.05, .initial = 0.1, .weight_decay = 0.01} : NULL);
     if (starts(name, "adamw")) return nb_adamw(p, 0.05, all ? &(nb_adam_options){.weight_decay = 0.3, .amsgrad = true} : NULL);
     if (strcmp(name, "adam_all") == 0)
-        return nb_adam(p, 0.05, &(nb_adam_options){.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-5, .weight_decay = 0.1, .amsgrad = true});
+        return nb_adam(p, 0.05,
+                       &(nb_adam_options){.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-5, .weight_decay = 0.1, .amsgrad = true});
     if (strcmp(name, "groups") == 0) {
         nb_optimizer *o = nb_adamw(p, 0.05, &(nb_adam_options){.weight_decay = 0.2});
         assert_true(nb_optimizer_group(o, nb_list_of(nb, p.at[1]), 0.4, 0));
@@ -262,8 +265,10 @@ static nb_optimizer *make_optimizer(const char *name, nb_list p) {
     }
     if (starts(name, "clip")) {
         nb_optimizer *o = nb_sgd(p, 0.5, NULL);
-        if (strstr(name, "norm")) nb_optimizer_clip_norm(o, 0.1);
-        else nb_optimizer_clip_value(o, 0.05);
+        if (strstr(name, "norm"))
+            nb_optimizer_clip_norm(o, 0.1);
+        else
+            nb_optimizer_clip_value(o, 0.05);
         return o;
     }
     nb_optimizer *o = nb_adam(p, 0.05, NULL);
@@ -273,11 +278,13 @@ static nb_optimizer *make_optimizer(const char *name, nb_list p) {
 
 static void test_optimizers(void **state) {
     (void)state;
-    static const char *const names[] = {"sgd",      "sgd_momentum", "sgd_nesterov", "rmsprop",   "rmsprop_all", "adagrad",    "adagrad_all", "adam",
-                                        "adam_all", "adamw",        "adamw_all",    "groups",    "clip_norm",   "clip_value", "max_norm"};
+    static const char *const names[] = {"sgd",       "sgd_momentum", "sgd_nesterov", "rmsprop",    "rmsprop_all",
+                                        "adagrad",   "adagrad_all",  "adam",         "adam_all",   "adamw",
+                                        "adamw_all", "groups",       "clip_norm",    "clip_value", "max_norm"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        nb_context   *nb = nb_open(NULL);
-        nb_tensor    *w = nb_param(nb, "w", fill(nb, NB_F64, nb_shape(3, 4), 10)), *b = nb_param(nb, "b", fill(nb, NB_F64, nb_shape(3), 11));
+        nb_context *nb = nb_open(NULL);
+        nb_tensor  *w = nb_param(nb, "w", fill(nb, NB_F64, nb_shape(3, 4), 10)),
+                  *b = nb_param(nb, "b", fill(nb, NB_F64, nb_shape(3), 11));
         nb_tensor    *y = nb_tanh(nb_linear(fill(nb, NB_F64, nb_shape(5, 4), 1), w, b));
         nb_tensor    *loss = nb_mse(y, fill(nb, NB_F64, nb_shape(5, 3), 3), NB_REDUCE_MEAN);
         nb_optimizer *o = make_optimizer(names[i], nb_list_of(nb, w, b));
@@ -373,7 +380,8 @@ static void test_schedules(void **state) {
     }
     /* Beyond the end they stay where they are. */
     assert_true(nb_schedule_rate(&cases[3].s, 1000) == 0.01);
-    assert_true(fabs(nb_schedule_rate(&cases[4].s, 29) - 0.1 / 25e4) < 1e-18 && nb_schedule_rate(&cases[4].s, 1000) == 0.1 / 25e4);
+    assert_true(fabs(nb_schedule_rate(&cases[4].s, 29) - 0.1 / 25e4) < 1e-18 &&
+                nb_schedule_rate(&cases[4].s, 1000) == 0.1 / 25e4);
     assert_true(fabs(nb_schedule_rate(&(nb_schedule){.kind = NB_STEP, .rate = 1, .steps = 9}, 8) - 0.01) < 1e-15);
 }
 

@@ -7,10 +7,14 @@
 /* Whether the layers can be put into another one. */
 static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
     for (int i = 0; i < n && !nb_error(nb); i++) {
-        if (!layers[i]) nb_fail(nb, NB_INVALID, "%s: layer %d is NULL", type, i);
-        else if (layers[i]->nb != nb) nb_fail(nb, NB_INVALID, "%s: layer %d belongs to another context", type, i);
-        else if (layers[i]->parent) nb_fail(nb, NB_INVALID, "%s: layer %d is inside another layer already", type, i);
-        else if (layers[i]->height + 1 >= NB__MAX_NESTING) nb_fail(nb, NB_INVALID, "%s: more than %d layers in layers", type, NB__MAX_NESTING);
+        if (!layers[i])
+            nb_fail(nb, NB_INVALID, "%s: layer %d is NULL", type, i);
+        else if (layers[i]->nb != nb)
+            nb_fail(nb, NB_INVALID, "%s: layer %d belongs to another context", type, i);
+        else if (layers[i]->parent || layers[i]->is_root)
+            nb_fail(nb, NB_INVALID, "%s: layer %d is inside another layer or a net already", type, i);
+        else if (layers[i]->height + 1 >= NB__MAX_NESTING)
+            nb_fail(nb, NB_INVALID, "%s: more than %d layers in layers", type, NB__MAX_NESTING);
         for (int k = 0; k < i && !nb_error(nb); k++)
             if (layers[k] == layers[i]) nb_fail(nb, NB_INVALID, "%s: layers %d and %d are the same one", type, k, i);
     }
@@ -106,13 +110,15 @@ nb_layer *nb_layer_custom(nb_context *nb, const char *type, nb_layer_function *a
     c->free_user = free_user;
     size_t bytes = strlen(type) + 1;
     for (int i = 0; i < state.n; i++) {
-        if (!nb_is_kept(state.at[i])) nb_fail(nb, NB_INVALID, "%s: tensor %d of its state is not kept: make it with nb_param", type, i);
+        if (!nb_is_kept(state.at[i]))
+            nb_fail(nb, NB_INVALID, "%s: tensor %d of its state is not kept: make it with nb_param", type, i);
         bytes += strlen(nb_name(state.at[i])) + 1;
     }
     char *at = c->names = nb_alloc(nb, bytes);
     if (nb_error(nb)) return nb__layer_end(l);
     l->type = keep_name(&at, type);
     for (int i = 0; i < state.n; i++)
-        l->slots[l->n_slots++] = (nb__slot){state.at[i], keep_name(&at, nb_name(state.at[i])), i < n_trainable ? NB__WEIGHT : NB__BUFFER};
+        l->slots[l->n_slots++] =
+            (nb__slot){state.at[i], keep_name(&at, nb_name(state.at[i])), i < n_trainable ? NB__WEIGHT : NB__BUFFER};
     return nb__layer_end(l);
 }

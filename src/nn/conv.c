@@ -24,8 +24,8 @@ nb_layer *nb_layer_conv2d(nb_context *nb, int64_t in, int64_t out, int64_t kerne
     nb_layer *l = nb__layer_begin(nb, &conv2d, 2, 0);
     if (!l) return NULL;
     if (o.groups < 0 || in % o.groups || out % o.groups)
-        nb_fail(nb, NB_INVALID, "conv2d: %lld groups do not divide %lld channels in and %lld out", (long long)o.groups, (long long)in,
-                (long long)out);
+        nb_fail(nb, NB_INVALID, "conv2d: %lld groups do not divide %lld channels in and %lld out", (long long)o.groups,
+                (long long)in, (long long)out);
     if (nb_error(nb)) return nb__layer_end(l);
     ((conv_layer *)l)->options = o;
     nb_tensor *w = nb__layer_slot(l, "weight", NB__WEIGHT, nb_shape(out, in / o.groups, kernel_height, kernel_width), 0);
@@ -40,8 +40,9 @@ static bool check_window(nb__reader *r, const int64_t size[2], const int64_t pad
         int64_t image = r->shape.size[1 + i] + 2 * padding[i], window = dilation[i] * (size[i] - 1) + 1;
         if (window <= image) continue;
         char text[128];
-        nb__read_error(r, r->word, "a window of %lld does not fit into the %s of %s, %lld with padding: use a smaller one, or pad", (long long)window,
-                       i ? "width" : "height", nb__shape_text(r->shape, text, sizeof text), (long long)image);
+        nb__read_error(r, r->word,
+                       "a window of %lld does not fit into the %s of %s, %lld with padding: use a smaller one, or pad",
+                       (long long)window, i ? "width" : "height", nb__shape_text(r->shape, text, sizeof text), (long long)image);
         return false;
     }
     return true;
@@ -59,8 +60,8 @@ nb_layer *nb__read_conv(nb__reader *r) {
     if (!nb__read_rank(r, 3, 3, NEEDS_IMAGE)) return NULL;
     int64_t in = r->shape.size[0];
     if (in % o.groups || out % o.groups) {
-        nb__read_error(r, r->word, "groups=%lld must divide both the %lld channels that come in and the %lld that go out", (long long)o.groups,
-                       (long long)in, (long long)out);
+        nb__read_error(r, r->word, "groups=%lld must divide both the %lld channels that come in and the %lld that go out",
+                       (long long)o.groups, (long long)in, (long long)out);
         return NULL;
     }
     if (!o.same && !check_window(r, kernel, o.padding, o.dilation)) return NULL;
@@ -156,8 +157,12 @@ static nb_layer *new_adaptive(nb_context *nb, const nb__layer_kind *kind, int64_
     return nb__layer_end(l);
 }
 
-nb_layer *nb_layer_adaptive_avg_pool2d(nb_context *nb, int64_t height, int64_t width) { return new_adaptive(nb, &adaptive_avg, height, width); }
-nb_layer *nb_layer_adaptive_max_pool2d(nb_context *nb, int64_t height, int64_t width) { return new_adaptive(nb, &adaptive_max, height, width); }
+nb_layer *nb_layer_adaptive_avg_pool2d(nb_context *nb, int64_t height, int64_t width) {
+    return new_adaptive(nb, &adaptive_avg, height, width);
+}
+nb_layer *nb_layer_adaptive_max_pool2d(nb_context *nb, int64_t height, int64_t width) {
+    return new_adaptive(nb, &adaptive_max, height, width);
+}
 
 static nb_layer *read_adaptive(nb__reader *r, const nb__layer_kind *kind) {
     int64_t size[2] = {1, 1};

@@ -71,7 +71,9 @@ nb_layer *nb__read_dropconnect(nb__reader *r) {
 
 /* --------------------------------------------------------------------------------------------------------------------- dropout */
 
-static nb_tensor *dropout_apply(nb_layer *l, nb_tensor *x, nb_mode mode) { return mode == NB_EVAL ? x : nb_dropout(x, slot(l, 0)); }
+static nb_tensor *dropout_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
+    return mode == NB_EVAL ? x : nb_dropout(x, slot(l, 0));
+}
 
 static nb_tensor *dropout_channels_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     return mode == NB_EVAL ? x : nb_dropout_channels(x, slot(l, 0));

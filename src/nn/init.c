@@ -24,8 +24,10 @@ static void *values_new(nb_context *nb, nb_tensor *like, values *v) {
     bool wide = nb_dtype_of(like) == NB_F64;
     *v = (values){.nb = nb, .tensor = like, .count = nb_count(like)};
     v->memory = nb_alloc(nb, nb_bytes(like));
-    if (wide) v->f64 = v->memory;
-    else v->f32 = v->memory;
+    if (wide)
+        v->f64 = v->memory;
+    else
+        v->f32 = v->memory;
     return v->memory;
 }
 
@@ -33,8 +35,8 @@ static bool values_begin(nb_tensor *t, const char *user, values *v) {
     nb_context *nb = nb_context_of(t);
     if (nb_error(nb)) return false;
     if (!nb_is_kept(t) || (nb_dtype_of(t) != NB_F32 && nb_dtype_of(t) != NB_F64)) {
-        nb_fail(nb, NB_INVALID, "%s: fills kept tensors of f32 or f64 (nb_param); got %s of %s", user, nb_is_kept(t) ? nb_name(t) : "a result",
-                nb_dtype_name(nb_dtype_of(t)));
+        nb_fail(nb, NB_INVALID, "%s: fills kept tensors of f32 or f64 (nb_param); got %s of %s", user,
+                nb_is_kept(t) ? nb_name(t) : "a result", nb_dtype_name(nb_dtype_of(t)));
         return false;
     }
     return values_new(nb, t, v);
@@ -47,8 +49,10 @@ static bool values_end(values *v) {
 }
 
 static void put(values *v, int64_t i, double x) {
-    if (v->f64) v->f64[i] = x;
-    else v->f32[i] = (float)x;
+    if (v->f64)
+        v->f64[i] = x;
+    else
+        v->f32[i] = (float)x;
 }
 
 static double get(const values *v, int64_t i) { return v->f64 ? v->f64[i] : (double)v->f32[i]; }
@@ -68,8 +72,10 @@ static double uniform_f64(nb_context *nb, double low, double high) {
 
 static void draw_uniform(values *v, int64_t from, int64_t n, double low, double high) {
     for (int64_t i = from; i < from + n; i++) {
-        if (v->f64) v->f64[i] = uniform_f64(v->nb, low, high);
-        else v->f32[i] = uniform_f32(v->nb, (float)low, (float)high);
+        if (v->f64)
+            v->f64[i] = uniform_f64(v->nb, low, high);
+        else
+            v->f32[i] = uniform_f32(v->nb, (float)low, (float)high);
     }
 }
 
@@ -170,10 +176,13 @@ bool nb_init_truncated_normal(nb_tensor *t, double mean, double std, double low,
     values v, more = {0}, u = {0};
     if (!values_begin(t, "nb_init_truncated_normal", &v)) return false;
     bool ok = low < high && std > 0;
-    if (!ok) nb_fail(v.nb, NB_INVALID, "nb_init_truncated_normal: needs low < high and std > 0, got [%g, %g] and %g", low, high, std);
+    if (!ok)
+        nb_fail(v.nb, NB_INVALID, "nb_init_truncated_normal: needs low < high and std > 0, got [%g, %g] and %g", low, high, std);
     ok = ok && values_new(v.nb, t, &more) && values_new(v.nb, t, &u);
-    if (ok && normal_cdf((high - mean) / std) - normal_cdf((low - mean) / std) > 0.3) truncate_by_normal(&v, &more, mean, std, low, high);
-    else if (ok) truncate_by_uniform(&v, &more, &u, mean, std, low, high);
+    if (ok && normal_cdf((high - mean) / std) - normal_cdf((low - mean) / std) > 0.3)
+        truncate_by_normal(&v, &more, mean, std, low, high);
+    else if (ok)
+        truncate_by_uniform(&v, &more, &u, mean, std, low, high);
     nb_free(v.nb, more.memory);
     nb_free(v.nb, u.memory);
     if (ok) return values_end(&v);
@@ -278,7 +287,8 @@ bool nb_init_orthogonal(nb_tensor *t, double gain) {
     values v;
     if (!values_begin(t, "nb_init_orthogonal", &v)) return false;
     nb_dims s = nb_shape_of(t);
-    if (s.rank < 2) nb_fail(v.nb, NB_INVALID, "nb_init_orthogonal: %s has %d axes; a matrix has two or more", nb_name(t), (int)s.rank);
+    if (s.rank < 2)
+        nb_fail(v.nb, NB_INVALID, "nb_init_orthogonal: %s has %d axes; a matrix has two or more", nb_name(t), (int)s.rank);
     int64_t rows = s.rank < 2 ? 0 : s.size[0], columns = rows ? v.count / rows : 0;
     bool    wide = rows < columns; /* then the transpose is factored */
     int64_t m = wide ? columns : rows, n = wide ? rows : columns;
@@ -315,7 +325,8 @@ bool nb_init_dirac(nb_tensor *t, int64_t groups) {
     if (!values_begin(t, "nb_init_dirac", &v)) return false;
     nb_dims s = nb_shape_of(t);
     if (s.rank < 3 || s.rank > 5 || groups < 1 || s.size[0] % groups) {
-        nb_fail(v.nb, NB_INVALID, "nb_init_dirac: needs a weight [out, in, ...] of 3 to 5 axes, out a multiple of %lld groups", (long long)groups);
+        nb_fail(v.nb, NB_INVALID, "nb_init_dirac: needs a weight [out, in, ...] of 3 to 5 axes, out a multiple of %lld groups",
+                (long long)groups);
         nb_free(v.nb, v.memory);
         return false;
     }

@@ -137,7 +137,8 @@ nb_layer   *nb_layer_at(nb_layer *l, int i) { return l && i >= 0 && i < l->n_ins
 void nb_layer_set_name(nb_layer *l, const char *name) {
     if (!l) return;
     if (strlen(name) >= sizeof l->name || strpbrk(name, "./")) {
-        nb_fail(l->nb, NB_INVALID, "a layer's name has up to %d letters, no dots and no slashes; got '%s'", NB__NAME_SIZE - 1, name);
+        nb_fail(l->nb, NB_INVALID, "a layer's name has up to %d letters, no dots and no slashes; got '%s'", NB__NAME_SIZE - 1,
+                name);
         return;
     }
     strcpy(l->name, name);
@@ -181,7 +182,8 @@ void nb_layer_freeze(nb_layer *layer, bool frozen) {
 
 bool nb_layer_cast(nb_layer *layer, nb_dtype dtype) {
     if (!layer) return false;
-    if (dtype != NB_F32 && dtype != NB_F64) nb_fail(layer->nb, NB_INVALID, "nb_layer_cast: layers are of f32 or f64, not %s", nb_dtype_name(dtype));
+    if (dtype != NB_F32 && dtype != NB_F64)
+        nb_fail(layer->nb, NB_INVALID, "nb_layer_cast: layers are of f32 or f64, not %s", nb_dtype_name(dtype));
     for (nb_layer *l = layer; l && !nb_error(l->nb); l = nb__layer_next(layer, l)) {
         for (int i = 0; i < l->n_slots; i++) {
             nb_tensor *old = l->slots[i].tensor;

@@ -24,8 +24,9 @@ static bool check_target(const char *loss, nb_tensor *x, nb_tensor *target, nb_d
     if (nb_has_failed(x) || nb_has_failed(target)) return false;
     if (same_shape(nb_shape_of(target), want)) return true;
     char a[128], b[128], c[128];
-    nb_fail(nb_context_of(x), NB_INVALID, "%s: a prediction %s needs a target %s, got %s", loss, nb__shape_text(nb_shape_of(x), a, sizeof a),
-            nb__shape_text(want, b, sizeof b), nb__shape_text(nb_shape_of(target), c, sizeof c));
+    nb_fail(nb_context_of(x), NB_INVALID, "%s: a prediction %s needs a target %s, got %s", loss,
+            nb__shape_text(nb_shape_of(x), a, sizeof a), nb__shape_text(want, b, sizeof b),
+            nb__shape_text(nb_shape_of(target), c, sizeof c));
     return false;
 }
 
@@ -44,25 +45,30 @@ static nb_tensor *elementwise(const nb_op *op, nb_tensor *x, nb_tensor *target, 
 
 static const nb_op mse_op = {.name = "mse", .formula = "(x - t)^2", .gradient = "dx = 2 (x - t)\\, dy", .kind = NB_COMPOSITION};
 static nb_tensor  *mse(nb_tensor *x, nb_tensor *t, double p) {
-    (void)p;
-    return nb_square(nb_sub(x, t));
+     (void)p;
+     return nb_square(nb_sub(x, t));
 }
-nb_tensor *nb_mse(nb_tensor *x, nb_tensor *target, nb_reduction reduction) { return elementwise(&mse_op, x, target, reduction, 0, mse); }
+nb_tensor *nb_mse(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
+    return elementwise(&mse_op, x, target, reduction, 0, mse);
+}
 
-static const nb_op mae_op = {.name = "mae", .formula = "|x - t|", .gradient = "dx = \\mathrm{sign}(x - t)\\, dy", .kind = NB_COMPOSITION};
-static nb_tensor  *mae(nb_tensor *x, nb_tensor *t, double p) {
+static const nb_op mae_op = {
+    .name = "mae", .formula = "|x - t|", .gradient = "dx = \\mathrm{sign}(x - t)\\, dy", .kind = NB_COMPOSITION};
+static nb_tensor *mae(nb_tensor *x, nb_tensor *t, double p) {
     (void)p;
     return nb_abs(nb_sub(x, t));
 }
-nb_tensor *nb_mae(nb_tensor *x, nb_tensor *target, nb_reduction reduction) { return elementwise(&mae_op, x, target, reduction, 0, mae); }
+nb_tensor *nb_mae(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
+    return elementwise(&mae_op, x, target, reduction, 0, mae);
+}
 
 static const nb_op huber_op = {.name = "huber",
                                .formula = "c\\,(|x - t| - c/2),\\ c = \\min(|x - t|, \\delta)",
                                .gradient = "dx = c\\, \\mathrm{sign}(x - t)\\, dy",
                                .kind = NB_COMPOSITION};
 static nb_tensor  *huber(nb_tensor *x, nb_tensor *t, double delta) {
-    nb_tensor *d = nb_abs(nb_sub(x, t)), *c = nb_minimum(d, number(x, delta));
-    return nb_mul(c, nb_sub(d, times(c, 0.5)));
+     nb_tensor *d = nb_abs(nb_sub(x, t)), *c = nb_minimum(d, number(x, delta));
+     return nb_mul(c, nb_sub(d, times(c, 0.5)));
 }
 nb_tensor *nb_huber(nb_tensor *x, nb_tensor *target, double delta, nb_reduction reduction) {
     if (!(delta > 0)) return nb_fail(nb_context_of(x), NB_INVALID, "nb_huber: delta must be above 0, got %g", delta);
@@ -75,7 +81,9 @@ static nb_tensor *hinge(nb_tensor *x, nb_tensor *t, double p) {
     (void)p;
     return nb_relu(nb_sub(number(x, 1), nb_mul(t, x)));
 }
-nb_tensor *nb_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) { return elementwise(&hinge_op, x, target, reduction, 0, hinge); }
+nb_tensor *nb_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
+    return elementwise(&hinge_op, x, target, reduction, 0, hinge);
+}
 
 static const nb_op squared_hinge_op = {.name = "squared_hinge",
                                        .formula = "\\max(0, 1 - t x)^2",
@@ -83,7 +91,7 @@ static const nb_op squared_hinge_op = {.name = "squared_hinge",
                                        .kind = NB_COMPOSITION};
 static nb_tensor  *squared_hinge(nb_tensor *x, nb_tensor *t, double p) { return nb_square(hinge(x, t, p)); }
 nb_tensor         *nb_squared_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
-    return elementwise(&squared_hinge_op, x, target, reduction, 0, squared_hinge);
+            return elementwise(&squared_hinge_op, x, target, reduction, 0, squared_hinge);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- of probabilities */
@@ -119,8 +127,8 @@ static const nb_op binary_cross_entropy_logits_op = {.name = "binary_cross_entro
                                                      .gradient = "dx = (\\mathrm{sigmoid}(x) - t)\\, dy",
                                                      .kind = NB_COMPOSITION};
 static nb_tensor  *binary_cross_entropy_logits(nb_tensor *x, nb_tensor *t, double p) {
-    (void)p;
-    return nb_sub(nb_softplus(x), nb_mul(t, x));
+     (void)p;
+     return nb_sub(nb_softplus(x), nb_mul(t, x));
 }
 nb_tensor *nb_binary_cross_entropy_logits(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
     return elementwise(&binary_cross_entropy_logits_op, x, target, reduction, 0, binary_cross_entropy_logits);
@@ -212,7 +220,8 @@ static const nb_op nll_op = {
 nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class_options *options) {
     nb_context      *nb = nb_context_of(logits);
     nb_class_options o = options ? *options : (nb_class_options){0};
-    if (!check_classes("cross_entropy", logits, target) || !check_class_options("cross_entropy", logits, &o)) return nb_failed(nb);
+    if (!check_classes("cross_entropy", logits, target) || !check_class_options("cross_entropy", logits, &o))
+        return nb_failed(nb);
     nb_group_push(nb, &cross_entropy_op);
     nb_tensor *y = class_loss(nb_log_softmax(logits, 1), target, &o);
     nb_group_pop(nb);
@@ -222,7 +231,8 @@ nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class
 nb_tensor *nb_nll(nb_tensor *log_probabilities, nb_tensor *target, const nb_class_options *options) {
     nb_context      *nb = nb_context_of(log_probabilities);
     nb_class_options o = options ? *options : (nb_class_options){0};
-    if (!check_classes("nll", log_probabilities, target) || !check_class_options("nll", log_probabilities, &o)) return nb_failed(nb);
+    if (!check_classes("nll", log_probabilities, target) || !check_class_options("nll", log_probabilities, &o))
+        return nb_failed(nb);
     if (o.label_smoothing > 0) return nb_fail(nb, NB_INVALID, "nll: label_smoothing belongs to nb_cross_entropy");
     nb_group_push(nb, &nll_op);
     nb_tensor *y = class_loss(log_probabilities, target, &o);

@@ -79,7 +79,8 @@ static void measure(nb_net *net) {
         nb__layer_path(f->layer, NULL, '/', path, sizeof path);
         snprintf(scope, sizeof scope, "%s%s%s", outside, outside[0] && path[0] ? "/" : "", path);
         for (int k = 0; k < nodes.n; k++)
-            if (nb_serial(nodes.at[k]) > nb_serial(x) && strcmp(nb_layer_of(nodes.at[k]), scope) == 0) f->flops += flops_of(nodes.at[k]);
+            if (nb_serial(nodes.at[k]) > nb_serial(x) && strcmp(nb_layer_of(nodes.at[k]), scope) == 0)
+                f->flops += flops_of(nodes.at[k]);
         nb__layer_path(f->layer, NULL, '.', path, sizeof path);
         f->path = copy_text(nb, path);
     }
@@ -97,7 +98,8 @@ static bool add_leaves(nb_net *net) {
 
 nb_net *nb__net_new(nb_context *nb, nb_layer *root, nb_dims input, const char *text) {
     if (!root) return NULL;
-    if (root->parent) nb_fail(nb, NB_INVALID, "nb_net_new: the layer is inside another one: a net takes the outermost");
+    if (root->parent || root->is_root)
+        nb_fail(nb, NB_INVALID, "nb_net_new: the layer is inside another one, or a net's already");
     else if (input.rank < 0 || input.rank >= NB_MAX_RANK)
         nb_fail(nb, NB_INVALID, "nb_net_new: the shape of one item has 0 to %d axes", NB_MAX_RANK - 1);
     nb_net *net = nb_error(nb) ? NULL : nb_alloc(nb, sizeof *net);
@@ -106,6 +108,7 @@ nb_net *nb__net_new(nb_context *nb, nb_layer *root, nb_dims input, const char *t
     if (!nb_own(nb, net, free_net)) return NULL;
     nb_disown(nb, root);
     net->root = root;
+    root->is_root = true;
     net->text = copy_text(nb, text);
     if (net->text && add_leaves(net)) measure(net);
     if (!nb_error(nb)) return net;
@@ -125,7 +128,8 @@ nb_tensor *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode) {
     for (int i = 0; same && i < item.rank; i++) same = item.size[i] == net->input.size[i];
     if (same) return nb_layer_apply(net->root, x, mode);
     char want[128], got[128];
-    return nb_fail(nb, NB_INVALID, "nb_net_apply: the net takes a batch of items %s, got %s: nb_reshape it, or make the net for that shape",
+    return nb_fail(nb, NB_INVALID,
+                   "nb_net_apply: the net takes a batch of items %s, got %s: nb_reshape it, or make the net for that shape",
                    nb__shape_text(net->input, want, sizeof want), nb__shape_text(nb_shape_of(x), got, sizeof got));
 }
 
@@ -141,7 +145,8 @@ int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }
 nb_layer_info nb_net_layer_info(nb_net *net, int i) {
     if (!net || i < 0 || i >= net->n_leaves) return (nb_layer_info){.path = "", .type = "", .output = {.rank = -1}};
     const leaf   *f = &net->leaves[i];
-    nb_layer_info info = {.path = f->path, .type = f->layer->type, .output = f->output, .flops = f->flops, .bytes = net->value_size};
+    nb_layer_info info = {
+        .path = f->path, .type = f->layer->type, .output = f->output, .flops = f->flops, .bytes = net->value_size};
     for (int k = 0; k < f->output.rank; k++) info.bytes *= f->output.size[k];
     for (int k = 0; k < f->layer->n_slots; k++) {
         const nb__slot *s = &f->layer->slots[k];

@@ -42,6 +42,7 @@ struct nb_layer {
     const char           *type; /* of activations and custom layers more exact than kind->type */
     char                  name[NB__NAME_SIZE];
     bool                  is_named; /* by the user: a parent leaves it */
+    bool                  is_root;  /* of a net */
     bool                  frozen;
     nb_layer             *parent, **inside;
     int                   place, n_inside, height; /* place: in the parent; height: of layers inside layers below */
@@ -96,14 +97,14 @@ typedef struct nb__reader {
 /* Fails with the message, which names the layer being read, the line of the text and a mark below `where`. */
 void nb__read_error(nb__reader *r, const char *where, const char *format, ...) NB_PRINTF(3, 4);
 /* What a word's reader asks for: an argument by place (or by name), or an option by name. Out of range or unreadable is an error. */
-int64_t nb__read_size(nb__reader *r, const char *name);                     /* by place, 1 or more */
-void    nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]);    /* by place: 3, or 3x5 */
+int64_t nb__read_size(nb__reader *r, const char *name);                                            /* by place, 1 or more */
+void    nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]);                           /* by place: 3, or 3x5 */
 double  nb__read_real(nb__reader *r, const char *name, double otherwise, double low, double high); /* by place or not given */
-bool    nb__has_option(nb__reader *r, const char *name, const char *value); /* name=value is there */
+bool    nb__has_option(nb__reader *r, const char *name, const char *value);                        /* name=value is there */
 void    nb__option_pair(nb__reader *r, const char *name, int64_t low, int64_t pair[2]);
 int64_t nb__option_size(nb__reader *r, const char *name, int64_t otherwise);
 double  nb__option_real(nb__reader *r, const char *name, double otherwise, double low, double high);
-bool    nb__option_flag(nb__reader *r, const char *name, bool otherwise);   /* yes or no */
+bool    nb__option_flag(nb__reader *r, const char *name, bool otherwise); /* yes or no */
 /* The item must have that many axes; `remedy` says what to do else. */
 bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy);
 /* "[32,14,14]", in memory of the caller */

@@ -23,16 +23,18 @@ static nb_layer *new_norm(nb_context *nb, const nb__layer_kind *kind, int n_slot
     n->momentum = nb__or(o.momentum, 0.1);
     n->plain = o.plain;
     if (!(n->eps >= 0) || !(n->momentum >= 0 && n->momentum <= 1))
-        nb_fail(nb, NB_INVALID, "%s: eps must not be negative and momentum must be in [0,1], got %g and %g", kind->type, n->eps, n->momentum);
+        nb_fail(nb, NB_INVALID, "%s: eps must not be negative and momentum must be in [0,1], got %g and %g", kind->type, n->eps,
+                n->momentum);
     return l;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ batch norm */
 
-static const nb_op batch_norm_op = {.name = "batch_norm",
-                                    .formula = "y = \\gamma \\hat x + \\beta,\\ \\hat x = (x - \\mu) / \\sqrt{\\sigma^2 + \\epsilon}",
-                                    .gradient = "dx = \\gamma / \\sqrt{\\sigma^2 + \\epsilon}\\ (dy - \\overline{dy} - \\hat x\\, \\overline{dy\\, \\hat x})",
-                                    .kind = NB_COMPOSITION};
+static const nb_op batch_norm_op = {
+    .name = "batch_norm",
+    .formula = "y = \\gamma \\hat x + \\beta,\\ \\hat x = (x - \\mu) / \\sqrt{\\sigma^2 + \\epsilon}",
+    .gradient = "dx = \\gamma / \\sqrt{\\sigma^2 + \\epsilon}\\ (dy - \\overline{dy} - \\hat x\\, \\overline{dy\\, \\hat x})",
+    .kind = NB_COMPOSITION};
 
 /* All axes of x but 1. */
 static nb_dims batch_axes(const nb_tensor *x) {
@@ -65,7 +67,8 @@ static void batch_norm_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_te
     dx[2] = db;
 }
 
-static nb_tensor *batch_norm_train(norm_layer *l, nb_tensor *x, nb_tensor *gamma, nb_tensor *beta, nb_tensor *mean, nb_tensor *var) {
+static nb_tensor *batch_norm_train(norm_layer *l, nb_tensor *x, nb_tensor *gamma, nb_tensor *beta, nb_tensor *mean,
+                                   nb_tensor *var) {
     nb_context *nb = l->layer.nb;
     nb_dims     axes = batch_axes(x), features = nb_shape_of(mean);
     double      n = (double)nb_count(x) / (double)nb_count(mean);
@@ -127,11 +130,13 @@ nb_layer *nb__read_batchnorm(nb__reader *r) {
 
 /* ------------------------------------------------------------------------------------------------------------------ layer norm */
 
-static const nb_op layer_norm_op = {.name = "layer_norm",
-                                    .formula = "y = \\gamma \\hat x + \\beta,\\ \\hat x = (x - \\mu) / \\sqrt{\\sigma^2 + \\epsilon}",
-                                    .gradient = "d\\hat x = \\gamma dy,\\ "
-                                                "dx = (d\\hat x - \\overline{d\\hat x} - \\hat x\\, \\overline{d\\hat x\\, \\hat x}) / \\sqrt{\\sigma^2 + \\epsilon}",
-                                    .kind = NB_COMPOSITION};
+static const nb_op layer_norm_op = {
+    .name = "layer_norm",
+    .formula = "y = \\gamma \\hat x + \\beta,\\ \\hat x = (x - \\mu) / \\sqrt{\\sigma^2 + \\epsilon}",
+    .gradient =
+        "d\\hat x = \\gamma dy,\\ "
+        "dx = (d\\hat x - \\overline{d\\hat x} - \\hat x\\, \\overline{d\\hat x\\, \\hat x}) / \\sqrt{\\sigma^2 + \\epsilon}",
+    .kind = NB_COMPOSITION};
 
 /* xs: x; then 1/std, a function of x. y is xhat. Where 1/std has size 1, there was a mean (or the axis has one place only). */
 static void normalise_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_tensor **dx, void *user) {
@@ -157,8 +162,8 @@ static nb_tensor *layer_norm_apply(nb_layer *layer, nb_tensor *x, nb_mode mode) 
     }
     if (!fits) {
         char want[128], got[128];
-        return nb_fail(nb, NB_INVALID, "layer_norm: normalises the last axes %s, got %s", nb__shape_text(l->shape, want, sizeof want),
-                       nb__shape_text(nb_shape_of(x), got, sizeof got));
+        return nb_fail(nb, NB_INVALID, "layer_norm: normalises the last axes %s, got %s",
+                       nb__shape_text(l->shape, want, sizeof want), nb__shape_text(nb_shape_of(x), got, sizeof got));
     }
     nb_group_push(nb, &layer_norm_op);
     nb_tensor *centred = nb_sub(x, nb_mean(x, axes, true));
@@ -183,7 +188,8 @@ nb_layer *nb_layer_layer_norm(nb_context *nb, nb_dims shape, const nb_norm_optio
 }
 
 nb_layer *nb__read_layernorm(nb__reader *r) {
-    nb_norm_options o = {.eps = none_if_zero(nb__option_real(r, "eps", 1e-5, 0, 1e3)), .plain = !nb__option_flag(r, "affine", true)};
+    nb_norm_options o = {.eps = none_if_zero(nb__option_real(r, "eps", 1e-5, 0, 1e3)),
+                         .plain = !nb__option_flag(r, "affine", true)};
     if (!nb__read_rank(r, 1, NB_MAX_RANK - 1, "it needs features")) return NULL;
     return nb_layer_layer_norm(r->nb, r->shape, &o);
 }

@@ -19,7 +19,8 @@ nb_optimizer *nb__optimizer_new(nb_list parameters, double rate, const nb__rule 
     nb_context *nb = nb_context_of(parameters.at[0]);
     for (int i = 0; i < parameters.n && !nb_error(nb); i++) {
         nb_tensor *w = parameters.at[i];
-        if (!nb_is_kept(w)) nb_fail(nb, NB_INVALID, "nb_%s: parameter %d is not kept: make it with nb_param", rule->op.name, i);
+        if (!nb_is_kept(w))
+            nb_fail(nb, NB_INVALID, "nb_%s: parameter %d is not kept: make it with nb_param", rule->op.name, i);
         else if (nb_dtype_of(w) != NB_F32 && nb_dtype_of(w) != NB_F64)
             nb_fail(nb, NB_INVALID, "nb_%s: parameter %s is %s; only f32 and f64 can be trained", rule->op.name, nb_name(w),
                     nb_dtype_name(nb_dtype_of(w)));
@@ -35,7 +36,8 @@ nb_optimizer *nb__optimizer_new(nb_list parameters, double rate, const nb__rule 
     o->steps = nb_param(nb, "optimizer.steps", nb_zeros(nb, NB_I64, nb_shape()));
     if (!o->entries) return nb__optimizer_end(o);
     o->n = parameters.n;
-    for (int i = 0; i < o->n; i++) o->entries[i] = (nb__entry){.w = parameters.at[i], .rate_scale = 1, .weight_decay = weight_decay};
+    for (int i = 0; i < o->n; i++)
+        o->entries[i] = (nb__entry){.w = parameters.at[i], .rate_scale = 1, .weight_decay = weight_decay};
     return o;
 }
 
@@ -67,7 +69,8 @@ bool nb_optimizer_group(nb_optimizer *o, nb_list parameters, double rate_scale, 
         int i = 0;
         while (i < o->n && o->entries[i].w != parameters.at[k]) i++;
         if (i == o->n) {
-            nb_fail(o->nb, NB_INVALID, "nb_optimizer_group: %s is not among the optimizer's parameters", nb_name(parameters.at[k]));
+            nb_fail(o->nb, NB_INVALID, "nb_optimizer_group: %s is not among the optimizer's parameters",
+                    nb_name(parameters.at[k]));
             return false;
         }
         o->entries[i].rate_scale = rate_scale;
@@ -77,8 +80,10 @@ bool nb_optimizer_group(nb_optimizer *o, nb_list parameters, double rate_scale, 
 }
 
 static void set_limit(nb_optimizer *o, double *limit, double value, const char *user) {
-    if (!(value > 0)) nb_fail(o->nb, NB_INVALID, "%s: the limit must be above 0, got %g", user, value);
-    else *limit = value;
+    if (!(value > 0))
+        nb_fail(o->nb, NB_INVALID, "%s: the limit must be above 0, got %g", user, value);
+    else
+        *limit = value;
 }
 
 void nb_optimizer_clip_norm(nb_optimizer *o, double limit) {

@@ -38,7 +38,7 @@ struct nb_optimizer {
     const nb__rule *rule;
     int             n;
     nb__entry      *entries;
-    nb_tensor      *rate, *steps; /* kept: f64, i64 */
+    nb_tensor      *rate, *steps;                    /* kept: f64, i64 */
     double          clip_norm, clip_value, max_norm; /* 0: none */
     union {                                          /* options of the rule, defaults filled in */
         nb_sgd_options     sgd;

@@ -32,7 +32,11 @@ static nb_tensor *sgd_update(nb__turn *k, nb_tensor *w, nb_tensor *g) {
 }
 
 static const nb__rule sgd = {
-    {.name = "sgd", .formula = "v' = \\mu v + (1 - \\delta) g,\\ w' = w - \\eta v'", .kind = NB_COMPOSITION}, {"v"}, false, sgd_factors, sgd_update};
+    .op = {.name = "sgd", .formula = "v' = \\mu v + (1 - \\delta) g,\\ w' = w - \\eta v'", .kind = NB_COMPOSITION},
+    .slots = {"v"},
+    .factors = sgd_factors,
+    .update = sgd_update,
+};
 
 nb_optimizer *nb_sgd(nb_list parameters, double rate, const nb_sgd_options *options) {
     nb_sgd_options set = options ? *options : (nb_sgd_options){0};
@@ -62,8 +66,13 @@ static nb_tensor *rmsprop_update(nb__turn *k, nb_tensor *w, nb_tensor *g) {
 }
 
 static const nb__rule rmsprop = {
-    {.name = "rmsprop", .formula = "s' = \\alpha s + (1 - \\alpha) g^2,\\ w' = w - \\eta g / (\\sqrt{s'} + \\epsilon)", .kind = NB_COMPOSITION},
-    {"s", "mean", "v"}, false, rate_factor, rmsprop_update};
+    .op = {.name = "rmsprop",
+           .formula = "s' = \\alpha s + (1 - \\alpha) g^2,\\ w' = w - \\eta g / (\\sqrt{s'} + \\epsilon)",
+           .kind = NB_COMPOSITION},
+    .slots = {"s", "mean", "v"},
+    .factors = rate_factor,
+    .update = rmsprop_update,
+};
 
 nb_optimizer *nb_rmsprop(nb_list parameters, double rate, const nb_rmsprop_options *options) {
     nb_rmsprop_options set = options ? *options : (nb_rmsprop_options){0};
@@ -91,8 +100,11 @@ static nb_tensor *adagrad_update(nb__turn *k, nb_tensor *w, nb_tensor *g) {
 }
 
 static const nb__rule adagrad = {
-    {.name = "adagrad", .formula = "s' = s + g^2,\\ w' = w - \\eta g / (\\sqrt{s'} + \\epsilon)", .kind = NB_COMPOSITION},
-    {"s"}, false, adagrad_factors, adagrad_update};
+    .op = {.name = "adagrad", .formula = "s' = s + g^2,\\ w' = w - \\eta g / (\\sqrt{s'} + \\epsilon)", .kind = NB_COMPOSITION},
+    .slots = {"s"},
+    .factors = adagrad_factors,
+    .update = adagrad_update,
+};
 
 nb_optimizer *nb_adagrad(nb_list parameters, double rate, const nb_adagrad_options *options) {
     nb_adagrad_options set = options ? *options : (nb_adagrad_options){0};
@@ -136,13 +148,23 @@ static void adamw_factors(nb__turn *k) {
 static nb_tensor *adamw_update(nb__turn *k, nb_tensor *w, nb_tensor *g) { return adam_update(k, nb_mul(w, k->factor[2]), g); }
 
 static const nb__rule adam = {
-    {.name = "adam", .formula = "w' = w - \\eta \\hat m / (\\sqrt{\\hat v} + \\epsilon)", .kind = NB_COMPOSITION},
-    {"m", "v", "vmax"}, false, adam_factors, adam_update};
+    .op = {.name = "adam", .formula = "w' = w - \\eta \\hat m / (\\sqrt{\\hat v} + \\epsilon)", .kind = NB_COMPOSITION},
+    .slots = {"m", "v", "vmax"},
+    .factors = adam_factors,
+    .update = adam_update,
+};
 static const nb__rule adamw = {
-    {.name = "adamw", .formula = "w' = (1 - \\eta \\lambda) w - \\eta \\hat m / (\\sqrt{\\hat v} + \\epsilon)", .kind = NB_COMPOSITION},
-    {"m", "v", "vmax"}, true, adamw_factors, adamw_update};
+    .op = {.name = "adamw",
+           .formula = "w' = (1 - \\eta \\lambda) w - \\eta \\hat m / (\\sqrt{\\hat v} + \\epsilon)",
+           .kind = NB_COMPOSITION},
+    .slots = {"m", "v", "vmax"},
+    .decoupled = true,
+    .factors = adamw_factors,
+    .update = adamw_update,
+};
 
-static nb_optimizer *new_adam(nb_list parameters, double rate, const nb__rule *rule, double weight_decay, const nb_adam_options *options) {
+static nb_optimizer *new_adam(nb_list parameters, double rate, const nb__rule *rule, double weight_decay,
+                              const nb_adam_options *options) {
     nb_adam_options set = options ? *options : (nb_adam_options){0};
     set.beta1 = nb__or(set.beta1, 0.9);
     set.beta2 = nb__or(set.beta2, 0.999);
@@ -158,7 +180,9 @@ static nb_optimizer *new_adam(nb_list parameters, double rate, const nb__rule *r
     return nb__optimizer_end(o);
 }
 
-nb_optimizer *nb_adam(nb_list parameters, double rate, const nb_adam_options *options) { return new_adam(parameters, rate, &adam, 0, options); }
+nb_optimizer *nb_adam(nb_list parameters, double rate, const nb_adam_options *options) {
+    return new_adam(parameters, rate, &adam, 0, options);
+}
 nb_optimizer *nb_adamw(nb_list parameters, double rate, const nb_adam_options *options) {
     return new_adam(parameters, rate, &adamw, 0.01, options);
 }

@@ -23,26 +23,25 @@ static const word words[] = {
 
 enum { WORD_COUNT = sizeof words / sizeof *words };
 
-static const char language[] =
-    "A net is a list of layers, with commas or line ends between them:\n"
-    "\n"
-    "    conv 32 3 pad=1, batchnorm, relu, maxpool 2, flatten, linear 10\n"
-    "\n"
-    "Only sizes of results are given; what comes in is known from the layer before. Sizes of\n"
-    "windows are one number or height x width: 3 or 3x5. What is in [brackets] may be left out,\n"
-    "shown with its default, or with the other choice where it is yes or no. name=NAME gives any\n"
-    "layer a name. # starts a remark.\n"
-    "\n"
+static const char language[] = "A net is a list of layers, with commas or line ends between them:\n"
+                               "\n"
+                               "    conv 32 3 pad=1, batchnorm, relu, maxpool 2, flatten, linear 10\n"
+                               "\n"
+                               "Only sizes of results are given; what comes in is known from the layer before. Sizes of\n"
+                               "windows are one number or height x width: 3 or 3x5. What is in [brackets] may be left out,\n"
+                               "shown with its default, or with the other choice where it is yes or no. name=NAME gives any\n"
+                               "layer a name. # starts a remark.\n"
+                               "\n"
 #define WORD(word, usage, about) "  " #word " " usage "\n      " about "\n"
 #include "words.def"
 #undef WORD
-    "\n"
-    "activations:\n"
+                               "\n"
+                               "activations:\n"
 #define ACTIVATION(name, plain, with, parameter, parameter_name) "  " #name
 #include "activations.def"
 #undef ACTIVATION
-    "\n"
-    "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n";
+                               "\n"
+                               "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n";
 
 const char *nb_net_language(void) { return language; }
 
@@ -53,7 +52,8 @@ const char *nb_net_preset(const char *name) {
         {"mlp", "flatten, linear 256, relu, linear 128, relu, linear 10"},
         {"cnn", "conv 32 3 pad=1, batchnorm, relu, maxpool 2, conv 64 3 pad=1, batchnorm, relu, maxpool 2, "
                 "flatten, linear 128, relu, dropout 0.5, linear 10"},
-        {"lenet", "conv 6 5 pad=2, relu, maxpool 2, conv 16 5, relu, maxpool 2, flatten, linear 120, relu, linear 84, relu, linear 10"},
+        {"lenet",
+         "conv 6 5 pad=2, relu, maxpool 2, conv 16 5, relu, maxpool 2, flatten, linear 120, relu, linear 84, relu, linear 10"},
     };
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
         if (strcmp(name, presets[i].name) == 0) return presets[i].text;
@@ -102,17 +102,22 @@ static void unknown_word(nb__reader *r) {
         if (n < (int)sizeof all) n += snprintf(all + n, sizeof all - (size_t)n, " %s", nb__activation_name(i));
     }
     r->word = NULL;
-    if (best) nb__read_error(r, at, "there is no layer '%.*s'; did you mean '%s'?", r->word_length, at, best);
-    else nb__read_error(r, at, "there is no layer '%.*s'; there are%s", r->word_length, at, all);
+    if (best)
+        nb__read_error(r, at, "there is no layer '%.*s'; did you mean '%s'?", r->word_length, at, best);
+    else
+        nb__read_error(r, at, "there is no layer '%.*s'; there are%s", r->word_length, at, all);
 }
 
 static void unknown_argument(nb__reader *r, const nb__argument *a) {
     const char *best = NULL, *at = a->key ? a->key : a->value;
     int         least = LONGEST, length = a->key ? a->key_length : a->value_length;
     for (int i = 0; i < r->n_known && a->key; i++) consider(a->key, a->key_length, r->known[i], &best, &least);
-    if (best) nb__read_error(r, at, "it has no option '%.*s'; did you mean '%s'?", length, at, best);
-    else if (!r->usage[0]) nb__read_error(r, at, "'%.*s' is too much: it takes no arguments", length, at);
-    else nb__read_error(r, at, "'%.*s' is too much: write %.*s %s", length, at, r->word_length, r->word, r->usage);
+    if (best)
+        nb__read_error(r, at, "it has no option '%.*s'; did you mean '%s'?", length, at, best);
+    else if (!r->usage[0])
+        nb__read_error(r, at, "'%.*s' is too much: it takes no arguments", length, at);
+    else
+        nb__read_error(r, at, "'%.*s' is too much: write %.*s %s", length, at, r->word_length, r->word, r->usage);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- reading */
@@ -171,8 +176,10 @@ static bool read_name(nb__reader *r, char name[NB__NAME_SIZE]) {
         a->used = true;
         bool good = a->value_length < NB__NAME_SIZE;
         for (int k = 0; k < a->value_length; k++) good = good && is_letter(a->value[k]);
-        if (!good) nb__read_error(r, a->value, "a name has up to %d letters, digits and _", NB__NAME_SIZE - 1);
-        else snprintf(name, NB__NAME_SIZE, "%.*s", a->value_length, a->value);
+        if (!good)
+            nb__read_error(r, a->value, "a name has up to %d letters, digits and _", NB__NAME_SIZE - 1);
+        else
+            snprintf(name, NB__NAME_SIZE, "%.*s", a->value_length, a->value);
     }
     return !r->failed;
 }
@@ -191,7 +198,8 @@ static nb_layer *read_layer(nb__reader *r, int place) {
         return NULL;
     }
     int row = 0, activation = nb__activation_find(r->word, r->word_length);
-    while (row < WORD_COUNT && (strlen(words[row].word) != (size_t)r->word_length || memcmp(words[row].word, r->word, (size_t)r->word_length)))
+    while (row < WORD_COUNT &&
+           (strlen(words[row].word) != (size_t)r->word_length || memcmp(words[row].word, r->word, (size_t)r->word_length)))
         row++;
     if (row == WORD_COUNT && activation < 0) {
         unknown_word(r);
@@ -202,8 +210,7 @@ static nb_layer *read_layer(nb__reader *r, int place) {
     if (r->failed || !read_name(r, name)) return NULL;
     l = row < WORD_COUNT ? words[row].read(r) : nb__read_activation(r, activation);
     check_arguments(r);
-    if (!r->failed && !nb_error(r->nb) && *r->at == '(')
-        nb__read_error(r, r->at, "it holds no other layers");
+    if (!r->failed && !nb_error(r->nb) && *r->at == '(') nb__read_error(r, r->at, "it holds no other layers");
     if (l && name[0] && !r->failed) nb_layer_set_name(l, name);
     if (!r->failed && !nb_error(r->nb)) return l;
     nb__layer_free(l);
@@ -238,8 +245,10 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
             break;
         }
         skip_blanks(r);
-        if (*r->at == ',') r->at++;
-        else if (!is_end(*r->at)) nb__read_error(r, r->at, "a comma is missing before this");
+        if (*r->at == ',')
+            r->at++;
+        else if (!is_end(*r->at))
+            nb__read_error(r, r->at, "a comma is missing before this");
     }
     r->word = NULL;
     if (*r->at == ')' && !open) nb__read_error(r, r->at, "this bracket closes nothing");
@@ -257,7 +266,8 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
 static nb_layer *read_group(nb__reader *r) {
     check_arguments(r);
     nb__reader outer = *r;
-    if (!r->failed && *r->at != '(') nb__read_error(r, r->word, "it needs layers in brackets: write %.*s%s", r->word_length, r->word, r->usage);
+    if (!r->failed && *r->at != '(')
+        nb__read_error(r, r->word, "it needs layers in brackets: write %.*s%s", r->word_length, r->word, r->usage);
     if (!r->failed && r->depth == NB__MAX_NESTING / 2 - 2) nb__read_error(r, r->at, "brackets are nested too deep");
     if (r->failed) return NULL;
     const char *open = r->at++;
@@ -281,10 +291,11 @@ nb_layer *nb__read_residual(nb__reader *r) {
     bool       same = out.rank == r->shape.rank + 1;
     for (int i = 0; same && i < r->shape.rank; i++) same = out.size[i + 1] == r->shape.size[i];
     if (!same && !nb_error(r->nb)) {
-        char from[128], to[128];
+        char    from[128], to[128];
         nb_dims item = {.rank = out.rank - 1};
         for (int i = 0; i < item.rank; i++) item.size[i] = out.size[i + 1];
-        nb__read_error(r, at, "its layers make %s of %s, but the two are to be added: keep the shape (pad, stride 1, the same channels)",
+        nb__read_error(r, at,
+                       "its layers make %s of %s, but the two are to be added: keep the shape (pad, stride 1, the same channels)",
                        nb__shape_text(item, to, sizeof to), nb__shape_text(r->shape, from, sizeof from));
     }
     nb_layer *l = nb_error(r->nb) ? NULL : nb_layer_residual(r->nb, inner);

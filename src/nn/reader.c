@@ -34,8 +34,10 @@ void nb__read_error(nb__reader *r, const char *where, const char *format, ...) {
     va_end(args);
     int column = quote(r->text, where, line, sizeof line);
     if (r->word)
-        nb_fail(r->nb, NB_INVALID, "net, layer %d, %.*s: %s\n    %s\n    %*s^", r->place, r->word_length, r->word, message, line, column, "");
-    else nb_fail(r->nb, NB_INVALID, "net: %s\n    %s\n    %*s^", message, line, column, "");
+        nb_fail(r->nb, NB_INVALID, "net, layer %d, %.*s: %s\n    %s\n    %*s^", r->place, r->word_length, r->word, message, line,
+                column, "");
+    else
+        nb_fail(r->nb, NB_INVALID, "net: %s\n    %s\n    %*s^", message, line, column, "");
 }
 
 const char *nb__shape_text(nb_dims shape, char *text, size_t size) {
@@ -111,7 +113,8 @@ static int64_t to_whole(nb__reader *r, const char *name, const char *from, const
     double value = 0;
     bool   read = to_real(from, end, &value);
     if (read && value == (double)(int64_t)value && value >= (double)low && value <= 1e9) return (int64_t)value;
-    nb__read_error(r, from, "%s is '%.*s'; it must be a whole number of %lld or more", name, (int)(end - from), from, (long long)low);
+    nb__read_error(r, from, "%s is '%.*s'; it must be a whole number of %lld or more", name, (int)(end - from), from,
+                   (long long)low);
     return low > 1 ? low : 1;
 }
 
@@ -139,8 +142,10 @@ int64_t nb__read_size(nb__reader *r, const char *name) {
 
 void nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]) {
     nb__argument *a = by_place(r, name);
-    if (a) to_pair(r, name, a, 1, pair);
-    else missing(r, name);
+    if (a)
+        to_pair(r, name, a, 1, pair);
+    else
+        missing(r, name);
 }
 
 double nb__read_real(nb__reader *r, const char *name, double otherwise, double low, double high) {
@@ -181,6 +186,7 @@ bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy) {
     if (r->failed) return false;
     if (r->shape.rank >= low && r->shape.rank <= high) return true;
     char text[128];
-    nb__read_error(r, r->word, "cannot take %s%s: %s", r->shape.rank == 3 ? "an image " : "", nb__shape_text(r->shape, text, sizeof text), remedy);
+    nb__read_error(r, r->word, "cannot take %s%s: %s", r->shape.rank == 3 ? "an image " : "",
+                   nb__shape_text(r->shape, text, sizeof text), remedy);
     return false;
 }

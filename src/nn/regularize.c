@@ -3,12 +3,15 @@
 
 static const nb_op l1_op = {
     .name = "l1", .formula = "y = \\sum |w|", .gradient = "dw = \\mathrm{sign}(w)\\, dy", .kind = NB_COMPOSITION};
-static const nb_op l2_op = {.name = "l2", .formula = "y = \\frac12 \\sum w^2", .gradient = "dw = w\\, dy", .kind = NB_COMPOSITION};
+static const nb_op l2_op = {
+    .name = "l2", .formula = "y = \\frac12 \\sum w^2", .gradient = "dw = w\\, dy", .kind = NB_COMPOSITION};
 static const nb_op max_norm_op = {
     .name = "max_norm", .formula = "y_i = w_i \\min(1, c / \\|w_i\\|)", .gradient = "\\text{chain rule}", .kind = NB_COMPOSITION};
 
 static nb_tensor *absolute(nb_tensor *w) { return nb_sum(nb_abs(w), nb_axes(), false); }
-static nb_tensor *half_square(nb_tensor *w) { return nb_mul(nb_sum(nb_square(w), nb_axes(), false), nb_number(nb_context_of(w), 0.5)); }
+static nb_tensor *half_square(nb_tensor *w) {
+    return nb_mul(nb_sum(nb_square(w), nb_axes(), false), nb_number(nb_context_of(w), 0.5));
+}
 
 /* The sum over the tensors, from the first to the last. None at all: there is no context to make even a 0 in, so NULL. */
 static nb_tensor *sum_over(nb_list tensors, const nb_op *op, nb_tensor *(*penalty)(nb_tensor *w)) {
