@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "program.h"
-#include "run.h"
 
 void *nb__program_alloc(nb_program *p, size_t size) { return nb__arena_alloc(p->nb, &p->arena, size); }
 

@@ -11,6 +11,8 @@
 #ifndef NB_PROGRAM_H
 #define NB_PROGRAM_H
 
+#include <stdatomic.h>
+
 #include "core.h"
 #include "kernels.h"
 
@@ -81,6 +83,14 @@ typedef struct nb__commit {
     int          node;
 } nb__commit;
 
+/* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
+struct nb_fault {
+    atomic_flag lock;
+    bool        is_set;
+    int64_t     element;
+    char        message[256];
+};
+
 struct nb_program {
     nb_context *nb;
     bool        is_good;
@@ -104,7 +114,7 @@ struct nb_program {
     nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
     int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
     bool        has_random;
-    struct nb_fault *fault; /* run.h */
+    struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
     size_t      output_bytes;

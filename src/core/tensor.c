@@ -145,12 +145,12 @@ nb_list nb_kept(nb_context *nb) {
 /* ----------------------------------------------------------------------------------------------------------------------- lists */
 
 nb_list nb_list_new(nb_context *nb, int n) {
-    nb_list list = {.n = 0};
-    if (n <= 0) return list;
-    list.at = nb__step_alloc(nb, (size_t)n * sizeof *list.at);
+    /* An empty list has a place too: who gets one still finds the context. */
+    nb_list list = {.at = nb__step_alloc(nb, (size_t)(n > 0 ? n : 1) * sizeof *list.at)};
     if (!list.at) return list;
-    list.n = n;
-    for (int i = 0; i < n; i++) list.at[i] = &nb->failed;
+    list.n = n > 0 ? n : 0;
+    list.at[0] = &nb->failed;
+    for (int i = 1; i < n; i++) list.at[i] = &nb->failed;
     return list;
 }
 

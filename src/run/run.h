@@ -2,17 +2,7 @@
 #ifndef NB_RUN_H
 #define NB_RUN_H
 
-#include <stdatomic.h>
-
 #include "program.h"
-
-/* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
-struct nb_fault {
-    atomic_flag lock;
-    bool        is_set;
-    int64_t     element;
-    char        message[256];
-};
 
 /* Runs a program whose arguments and results point somewhere. Updates kept tensors only when all went well. */
 bool nb__run(nb_program *p, uint32_t stream_mark);
