@@ -119,6 +119,8 @@ nb_optimizer *nb_adagrad(nb_list parameters, double rate, const nb_adagrad_optio
 /* -------------------------------------------------------------------------------------------------------------------------- adam
  *     m = beta1 m + (1 - beta1) g     v = beta2 v + (1 - beta2) g^2
  *     w -= rate / (1 - beta1^t)  m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+ * with c = sqrt(1 - beta2^t) moved into the numbers, as the paper's section 2 proposes:
+ *     w -= (rate c / (1 - beta1^t))  m / (sqrt(v) + eps c)
  * amsgrad: with the largest v so far. adamw: w shrinks by rate weight_decay first, apart from the gradient. */
 
 static nb_tensor *one_minus_power(const nb__turn *k, double beta) {
@@ -127,8 +129,9 @@ static nb_tensor *one_minus_power(const nb__turn *k, double beta) {
 
 static void adam_factors(nb__turn *k) {
     const nb_adam_options *set = &k->o->set.adam;
-    k->factor[0] = own_type(k, nb_div(k->rate, one_minus_power(k, set->beta1)));
-    k->factor[1] = own_type(k, nb_rsqrt(one_minus_power(k, set->beta2)));
+    nb_tensor             *c = nb_sqrt(one_minus_power(k, set->beta2));
+    k->factor[0] = own_type(k, nb_div(nb_mul(k->rate, c), one_minus_power(k, set->beta1)));
+    k->factor[1] = own_type(k, times(c, set->eps));
 }
 
 static nb_tensor *adam_update(nb__turn *k, nb_tensor *w, nb_tensor *g) {
@@ -136,7 +139,7 @@ static nb_tensor *adam_update(nb__turn *k, nb_tensor *w, nb_tensor *g) {
     nb_tensor             *m = k->next[0] = average(k->entry->slot[0], set->beta1, g);
     nb_tensor             *v = k->next[1] = average(k->entry->slot[1], set->beta2, nb_square(g));
     if (set->amsgrad) v = k->next[2] = nb_maximum(k->entry->slot[2], v);
-    nb_tensor *spread = plus(nb_mul(nb_sqrt(v), k->factor[1]), set->eps);
+    nb_tensor *spread = nb_add(nb_sqrt(v), k->factor[1]);
     return nb_sub(w, nb_div(nb_mul(k->factor[0], m), spread));
 }
 
