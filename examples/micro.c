@@ -10,12 +10,12 @@
 #include <stdlib.h>
 
 typedef struct value {
-    double        data;          /* the number itself */
-    double        grad;          /* d(last number) / d(this one), once backward has been here */
-    struct value *parent[2];     /* what it was made from */
-    double        local[2];      /* d(this one) / d(parent) */
-    int           visited;       /* parents that the walk below has gone to */
-    struct value *child, *next;  /* the walk's way back, and the order it finds */
+    double        data;         /* the number itself */
+    double        grad;         /* d(last number) / d(this one), once backward has been here */
+    struct value *parent[2];    /* what it was made from */
+    double        local[2];     /* d(this one) / d(parent) */
+    int           visited;      /* parents that the walk below has gone to */
+    struct value *child, *next; /* the walk's way back, and the order it finds */
 } value;
 
 /* All values lie on a tape, in the order in which they were made. Cutting the tape frees everything behind the cut at once. */
@@ -35,10 +35,10 @@ static value *make(tape *t, double data, value *a, double da, value *b, double d
 }
 
 /* An operator is one line: its value, and its local derivatives. */
-static value *number(tape *t, double x)        { return make(t, x, NULL, 0, NULL, 0); }
+static value *number(tape *t, double x) { return make(t, x, NULL, 0, NULL, 0); }
 static value *add(tape *t, value *a, value *b) { return make(t, a->data + b->data, a, 1, b, 1); }
 static value *mul(tape *t, value *a, value *b) { return make(t, a->data * b->data, a, b->data, b, a->data); }
-static value *relu(tape *t, value *a)          { return make(t, fmax(a->data, 0), a, a->data > 0, NULL, 0); }
+static value *relu(tape *t, value *a) { return make(t, fmax(a->data, 0), a, a->data > 0, NULL, 0); }
 
 /* All values that `last` depends on, children before their parents. The walk goes deep first, but by a loop, not by recursion: `child`
  * leads back to where it came from, so that a chain of a million values needs no deep stack. A value is put in front once all its

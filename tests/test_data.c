@@ -50,14 +50,15 @@ static void fashion_mnist_is_read(void **state) {
 /* ------------------------------------------------------------------------------------------------------------------- IDX files */
 
 /* A small training part: 3 images of 2 x 4, labels 1 0 4. */
-static const unsigned char images[] = {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 4, 1, 2,  3,  4,  5,  6,  7,  8,
-                                       9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 255};
+static const unsigned char images[] = {0, 0, 8, 3, 0, 0,  0,  3,  0,  0,  0,  2,  0,  0,  0,  4,  1,  2,  3,  4,
+                                       5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 255};
 static const unsigned char labels[] = {0, 0, 8, 1, 0, 0, 0, 3, 1, 0, 4};
 #define IMAGES "train-images-idx3-ubyte"
 #define LABELS "train-labels-idx1-ubyte"
 
 static size_t gzip(const void *data, size_t bytes, unsigned char *to, size_t room) {
-    z_stream z = {.next_in = (unsigned char *)(uintptr_t)data, .avail_in = (unsigned)bytes, .next_out = to, .avail_out = (unsigned)room};
+    z_stream z = {
+        .next_in = (unsigned char *)(uintptr_t)data, .avail_in = (unsigned)bytes, .next_out = to, .avail_out = (unsigned)room};
     assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 16 + MAX_WBITS, 9, Z_DEFAULT_STRATEGY), Z_OK);
     assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
     deflateEnd(&z);
@@ -76,15 +77,17 @@ static void put_part(const char *name, const void *data, size_t bytes, bool pack
     unsigned char to[4096];
     char          path[160];
     snprintf(path, sizeof path, "%s%s", in_folder(name), packed ? ".gz" : "");
-    if (packed) put_file(path, to, gzip(data, bytes, to, sizeof to));
-    else put_file(path, data, bytes);
+    if (packed)
+        put_file(path, to, gzip(data, bytes, to, sizeof to));
+    else
+        put_file(path, data, bytes);
 }
 
 static nb_dataset *read_folder(void) { return nb_dataset_idx(nb, folder, NB_TRAIN_PART); }
 
 static bool is_the_pair(const nb_dataset *d) {
     nb_dims item = nb_dataset_item(d);
-    bool    ok = nb_dataset_count(d) == 3 && nb_dataset_classes(d) == 5 && item.rank == 3 && item.size[1] == 2 && item.size[2] == 4;
+    bool ok = nb_dataset_count(d) == 3 && nb_dataset_classes(d) == 5 && item.rank == 3 && item.size[1] == 2 && item.size[2] == 4;
     for (int i = 0; i < 3 && ok; i++)
         ok = nb_dataset_label(d, i) == labels[8 + i] && memcmp(nb_dataset_values(d, i), images + 16 + 8 * i, 8) == 0;
     return ok;
@@ -107,9 +110,9 @@ static void small_files_are_read(void **state) {
 
 /* One change to a good file. */
 typedef struct damage {
-    const char *name;    /* the file */
+    const char *name;      /* the file */
     int         at, value; /* this byte becomes that; at -1: none */
-    int         length;  /* cut or filled up with 7s to this; 0: as it is */
+    int         length;    /* cut or filled up with 7s to this; 0: as it is */
     const char *message;
 } damage;
 
@@ -224,8 +227,10 @@ static void gzip_is_checked(void **state) {
             data[at] ^= (unsigned char)(1 << bit);
             put_file(path, data, n);
             nb_dataset *d = read_folder();
-            if (d) assert_true(is_the_pair(d));
-            else assert_non_null(nb_error(nb));
+            if (d)
+                assert_true(is_the_pair(d));
+            else
+                assert_non_null(nb_error(nb));
             same += d != NULL;
             nb_dataset_free(d);
             nb_error_clear(nb);
@@ -420,8 +425,10 @@ static void batches_are_the_same_with_and_without_thread(void **state) {
             assert_memory_equal(a, b, (size_t)(steps * BATCH) * sizeof *a);
             int seen[COUNT] = {0};
             for (int i = 0; i < steps * BATCH; i++) {
-                if (i >= 8 * BATCH + rest) assert_int_equal(a[i], -1);
-                else assert_int_equal(seen[a[i]]++, 0);
+                if (i >= 8 * BATCH + rest)
+                    assert_int_equal(a[i], -1);
+                else
+                    assert_int_equal(seen[a[i]]++, 0);
                 if (!(k & 1) && a[i] >= 0) assert_int_equal(a[i], i);
             }
             if (k & 1) assert_memory_not_equal(a, before, sizeof(int64_t) * 8 * BATCH); /* another epoch, another order */
@@ -569,11 +576,23 @@ static void no_memory_is_an_error(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_context, close_context)
     const struct CMUnitTest tests[] = {
-        TEST(fashion_mnist_is_read), TEST(small_files_are_read), TEST(damaged_files_are_refused), TEST(overflow_is_refused),
-        TEST(missing_files_are_named), TEST(gzip_is_checked), TEST(a_bomb_does_not_go_off), TEST(wrong_sets_are_refused),
-        TEST(statistics_are_right), TEST(split_divides_by_seed), TEST(batches_are_the_same_with_and_without_thread),
-        TEST(order_is_a_function_of_seed_and_epoch), TEST(values_are_normalised), TEST(a_program_reads_the_batches),
-        TEST(wrong_use_is_an_error), TEST(it_can_be_stopped_at_any_moment), TEST(no_memory_is_an_error),
+        TEST(fashion_mnist_is_read),
+        TEST(small_files_are_read),
+        TEST(damaged_files_are_refused),
+        TEST(overflow_is_refused),
+        TEST(missing_files_are_named),
+        TEST(gzip_is_checked),
+        TEST(a_bomb_does_not_go_off),
+        TEST(wrong_sets_are_refused),
+        TEST(statistics_are_right),
+        TEST(split_divides_by_seed),
+        TEST(batches_are_the_same_with_and_without_thread),
+        TEST(order_is_a_function_of_seed_and_epoch),
+        TEST(values_are_normalised),
+        TEST(a_program_reads_the_batches),
+        TEST(wrong_use_is_an_error),
+        TEST(it_can_be_stopped_at_any_moment),
+        TEST(no_memory_is_an_error),
     };
     return cmocka_run_group_tests_name("data", tests, make_folder, remove_folder);
 }

@@ -34,10 +34,12 @@ static void sha256_is_right(void **state) {
     } vectors[] = {
         {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 1},
         {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 1},
-        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1", 1},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1", 1},
         {"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu",
          "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1", 1},
-        {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", 20000},
+        {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+         20000},
     };
     char text[65];
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
@@ -175,14 +177,14 @@ static nb_list some_tensors(nb_context *c) {
     static const int32_t i[] = {INT32_MIN, 7, INT32_MAX};
     static const int64_t l[] = {INT64_MIN, INT64_MAX};
     static const uint8_t u[] = {0, 127, 255}, b[] = {1, 0, 1, 1, 0};
-    nb_list list = nb_list_of(c, nb_set_name(nb_from(c, NB_U8, nb_shape(3), u), "bytes"),
-                              nb_param(c, "layer.weight", nb_from(c, NB_F32, nb_shape(2, 3), f)),
-                              nb_set_name(nb_from(c, NB_BOOL, nb_shape(5), b), "flags \"quoted\" \xc3\xa4\n"),
-                              nb_set_name(nb_from(c, NB_F64, nb_shape(1, 2, 1), d), "double"),
-                              nb_set_name(nb_from(c, NB_I32, nb_shape(3), i), "int"), nb_set_name(nb_from(c, NB_I64, nb_shape(2), l), "long"),
-                              nb_set_name(nb_from(c, NB_F64, nb_shape(), d), "scalar"),
-                              nb_set_name(nb_from(c, NB_F32, nb_shape(0, 4), NULL), "empty"),
-                              nb_set_name(nb_mul(nb_from(c, NB_F32, nb_shape(6), f), nb_number(c, 2)), "computed"));
+    nb_list              list = nb_list_of(
+                     c, nb_set_name(nb_from(c, NB_U8, nb_shape(3), u), "bytes"),
+                     nb_param(c, "layer.weight", nb_from(c, NB_F32, nb_shape(2, 3), f)),
+                     nb_set_name(nb_from(c, NB_BOOL, nb_shape(5), b), "flags \"quoted\" \xc3\xa4\n"),
+                     nb_set_name(nb_from(c, NB_F64, nb_shape(1, 2, 1), d), "double"), nb_set_name(nb_from(c, NB_I32, nb_shape(3), i), "int"),
+                     nb_set_name(nb_from(c, NB_I64, nb_shape(2), l), "long"), nb_set_name(nb_from(c, NB_F64, nb_shape(), d), "scalar"),
+                     nb_set_name(nb_from(c, NB_F32, nb_shape(0, 4), NULL), "empty"),
+                     nb_set_name(nb_mul(nb_from(c, NB_F32, nb_shape(6), f), nb_number(c, 2)), "computed"));
     return list;
 }
 
@@ -253,10 +255,12 @@ static void loading_is_all_or_none(void **state) {
     (void)state;
     const char *path = in_folder("load");
     const float one[2] = {1, 2}, two[2] = {0, 0};
-    nb_tensor  *a = nb_param(nb, "a", nb_from(nb, NB_F32, nb_shape(2), one)), *b = nb_param(nb, "b", nb_from(nb, NB_F32, nb_shape(2), one));
+    nb_tensor  *a = nb_param(nb, "a", nb_from(nb, NB_F32, nb_shape(2), one)),
+              *b = nb_param(nb, "b", nb_from(nb, NB_F32, nb_shape(2), one));
     assert_true(nb_save(nb, path, nb_list_of(nb, a, b), 0, NULL));
     assert_true(nb_set(a, two, sizeof two) && nb_set(b, two, sizeof two));
-    nb_tensor *c = nb_param(nb, "c", nb_zeros(nb, NB_F32, nb_shape(2))), *wide = nb_param(nb, "b", nb_zeros(nb, NB_F32, nb_shape(2, 1)));
+    nb_tensor *c = nb_param(nb, "c", nb_zeros(nb, NB_F32, nb_shape(2))),
+              *wide = nb_param(nb, "b", nb_zeros(nb, NB_F32, nb_shape(2, 1)));
     nb_tensor *other_type = nb_param(nb, "b", nb_zeros(nb, NB_F64, nb_shape(2)));
     nb_file   *f = nb_file_open(nb, path);
     assert_false(nb_file_load(f, nb_list_of(nb, a, c)));
@@ -324,7 +328,8 @@ static const crafted headers[] = {
     {"{\"z\":{\"shape\":[0],\"data_offsets\":[4,4],\"dtype\":\"I64\"},\"a\":" F32_1 "}", 4, NULL},
     {"{\"b\":" AT(4, 8) ",\"a\":" AT(0, 4) "}", 8, NULL},
     {"{\"__metadata__\":{\"k\":\"v\",\"\":\"\"},\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[3,11]},"
-     "\"a\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[0,3]}}", 11, NULL},
+     "\"a\":{\"dtype\":\"BOOL\",\"shape\":[3],\"data_offsets\":[0,3]}}",
+     11, NULL},
     {"{\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, NULL},
     {"{\"a\":{\"dtype\":\"F16\",\"shape\":[1,1,1,1,1,1,1,2],\"data_offsets\":[0,4]}}", 4, NULL},
     {"{\"\\u0061\\ud83d\\ude00\":" F32_1 "}", 4, NULL},
@@ -388,12 +393,14 @@ static const crafted headers[] = {
     {SHAPE("[4294967296,4294967296,0]"), 4, "the product of its sizes overflows"},
     {SHAPE("[1,1,1,1,1,1,1,1,4]"), 4, "more than 8 sizes"},
     {SHAPE("[[4]]"), 4, "nested deeper"},
-    {"{\"a\":{\"dtype\":\"F64\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", 0, "the product of its sizes overflows"},
+    {"{\"a\":{\"dtype\":\"F64\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", 0,
+     "the product of its sizes overflows"},
     {SHAPE("[5]"), 4, "type and shape need 5 bytes, data_offsets give 4"},
     {SHAPE("[0]"), 4, "type and shape need 0 bytes, data_offsets give 4"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,0]}}", 4, "data_offsets 4 to 0"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[1,5]}}", 4, "the file has 4 bytes of data"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[9223372036854775803,9223372036854775807]}}", 4, "the file has 4 bytes of data"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[9223372036854775803,9223372036854775807]}}", 4,
+     "the file has 4 bytes of data"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4,4]}}", 4, "not an array of two whole numbers"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4]}}", 4, "not an array of two whole numbers"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4.0]}}", 4, "not an array of two whole numbers"},
@@ -554,7 +561,8 @@ static void killed_at_any_moment_a_file_is_whole(void **state) {
         pid_t child = fork();
         if (child == 0) {
             nb_context *c = nb_open(NULL);
-            for (float i = 1; save_number(c, path, i); i++) {}
+            for (float i = 1; save_number(c, path, i); i++) {
+            }
             _exit(1);
         }
         usleep((unsigned)(20000 * next_real(&seed)));
@@ -624,13 +632,22 @@ static void a_net_is_saved_whole(void **state) {
     expect_error(nb, "was not made from text");
     assert_false(nb_net_save(NULL, path, 0, NULL));
 
-    nb_pair wrong[][2] = {{{"nabla.net", "linear 5"}, {"note", ""}},         {{"nabla.net", "linear 5"}, {"nabla.input", "1,,2"}},
-                          {{"nabla.net", "linear 5"}, {"nabla.input", "-1"}}, {{"nabla.net", "linear 5"}, {"nabla.input", "3,"}},
-                          {{"nabla.net", "linear 5"}, {"nabla.input", "99999999999999999999"}},
-                          {{"nabla.net", "linear 5"}, {"nabla.input", "1,1,1,1,1,1,1,1"}},
-                          {{"nabla.net", "lineal 5"}, {"nabla.input", "3"}},  {{"nabla.net", "linear 5"}, {"nabla.input", "3"}}};
-    const char *messages[] = {"holds tensors, but no net", "not the shape of an input", "not the shape of an input", "not the shape of an input",
-                              "not the shape of an input", "not the shape of an input", "lineal",              "has no tensor"};
+    nb_pair     wrong[][2] = {{{"nabla.net", "linear 5"}, {"note", ""}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "1,,2"}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "-1"}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "3,"}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "99999999999999999999"}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "1,1,1,1,1,1,1,1"}},
+                              {{"nabla.net", "lineal 5"}, {"nabla.input", "3"}},
+                              {{"nabla.net", "linear 5"}, {"nabla.input", "3"}}};
+    const char *messages[] = {"holds tensors, but no net",
+                              "not the shape of an input",
+                              "not the shape of an input",
+                              "not the shape of an input",
+                              "not the shape of an input",
+                              "not the shape of an input",
+                              "lineal",
+                              "has no tensor"};
     for (size_t i = 0; i < sizeof messages / sizeof *messages; i++) {
         assert_true(nb_save(nb, path, (nb_list){0}, 2, wrong[i]));
         assert_null(nb_net_load(nb, path));
@@ -684,9 +701,18 @@ static void no_memory_is_an_error(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_context, close_context)
     const struct CMUnitTest tests[] = {
-        TEST(sha256_is_right), TEST(files_are_written_and_read), TEST(a_failed_write_leaves_the_old_file), TEST(what_is_saved_is_loaded),
-        TEST(wrong_saves_are_refused), TEST(loading_is_all_or_none), TEST(digest_is_right), cmocka_unit_test(malformed_files_are_refused),
-        TEST(any_damage_is_seen), TEST(killed_at_any_moment_a_file_is_whole), TEST(readers_see_whole_files), TEST(a_net_is_saved_whole),
+        TEST(sha256_is_right),
+        TEST(files_are_written_and_read),
+        TEST(a_failed_write_leaves_the_old_file),
+        TEST(what_is_saved_is_loaded),
+        TEST(wrong_saves_are_refused),
+        TEST(loading_is_all_or_none),
+        TEST(digest_is_right),
+        cmocka_unit_test(malformed_files_are_refused),
+        TEST(any_damage_is_seen),
+        TEST(killed_at_any_moment_a_file_is_whole),
+        TEST(readers_see_whole_files),
+        TEST(a_net_is_saved_whole),
         TEST(no_memory_is_an_error),
     };
     return cmocka_run_group_tests_name("io", tests, make_folder, remove_folder);

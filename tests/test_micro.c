@@ -78,6 +78,7 @@ static void a_long_chain_needs_no_stack(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_the_net_agree), cmocka_unit_test(a_long_chain_needs_no_stack)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_the_net_agree),
+                                       cmocka_unit_test(a_long_chain_needs_no_stack)};
     return cmocka_run_group_tests_name("micro", tests, NULL, NULL);
 }

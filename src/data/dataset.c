@@ -48,7 +48,8 @@ nb_dataset *nb__dataset_new(nb_context *nb, nb_dtype dtype, int64_t count, nb_di
     int64_t elements = 1, bytes, label_bytes;
     bool    too_large = false;
     for (int i = 0; i < item.rank; i++) too_large |= __builtin_mul_overflow(elements, item.size[i], &elements);
-    too_large |= __builtin_mul_overflow(elements, (int64_t)nb_dtype_size(dtype), &bytes) || __builtin_mul_overflow(bytes, count, &bytes) ||
+    too_large |= __builtin_mul_overflow(elements, (int64_t)nb_dtype_size(dtype), &bytes) ||
+                 __builtin_mul_overflow(bytes, count, &bytes) ||
                  __builtin_mul_overflow(count, (int64_t)sizeof(int64_t), &label_bytes);
     if (too_large) {
         nb_fail(nb, NB_INVALID, "data set: %lld items of this shape are more than memory can address", (long long)count);
@@ -65,18 +66,29 @@ nb_dataset *nb__dataset_new(nb_context *nb, nb_dtype dtype, int64_t count, nb_di
 }
 
 static bool check_set(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const int64_t *labels, int64_t classes) {
-    if (dtype != NB_U8 && dtype != NB_F32)
-        return nb_fail(nb, NB_INVALID, "data set: items are u8 or f32, not %s: convert them first", nb_dtype_name(dtype)), false;
-    if (item.rank < 0 || item.rank >= NB_MAX_RANK)
-        return nb_fail(nb, NB_INVALID, "data set: an item has rank 0 to %d, one less than a batch of them", NB_MAX_RANK - 1), false;
+    if (dtype != NB_U8 && dtype != NB_F32) {
+        nb_fail(nb, NB_INVALID, "data set: items are u8 or f32, not %s: convert them first", nb_dtype_name(dtype));
+        return false;
+    }
+    if (item.rank < 0 || item.rank >= NB_MAX_RANK) {
+        nb_fail(nb, NB_INVALID, "data set: an item has rank 0 to %d, one less than a batch of them", NB_MAX_RANK - 1);
+        return false;
+    }
     for (int i = 0; i < item.rank; i++)
-        if (item.size[i] < 0)
-            return nb_fail(nb, NB_INVALID, "data set: axis %d of the items has the negative size %lld", i, (long long)item.size[i]), false;
-    if (count < 0) return nb_fail(nb, NB_INVALID, "data set: a count of %lld items is negative", (long long)count), false;
+        if (item.size[i] < 0) {
+            nb_fail(nb, NB_INVALID, "data set: axis %d of the items has the negative size %lld", i, (long long)item.size[i]);
+            return false;
+        }
+    if (count < 0) {
+        nb_fail(nb, NB_INVALID, "data set: a count of %lld items is negative", (long long)count);
+        return false;
+    }
     for (int64_t i = 0; i < count; i++)
-        if (labels[i] < 0 || labels[i] >= classes)
-            return nb_fail(nb, NB_INVALID, "data set: label %lld of item %lld is not in 0 to %lld, that is, below the number of classes",
-                           (long long)labels[i], (long long)i, (long long)classes - 1), false;
+        if (labels[i] < 0 || labels[i] >= classes) {
+            nb_fail(nb, NB_INVALID, "data set: label %lld of item %lld is not in 0 to %lld, that is, below the number of classes",
+                    (long long)labels[i], (long long)i, (long long)classes - 1);
+            return false;
+        }
     return true;
 }
 
@@ -96,7 +108,8 @@ nb_dataset *nb_dataset_from(nb_context *nb, nb_dtype dtype, int64_t count, nb_di
 nb_dataset *nb_dataset_split(nb_dataset *d, int64_t count, uint64_t seed) {
     if (!d || nb_error(d->nb)) return NULL;
     if (count < 0 || count > d->count) {
-        nb_fail(d->nb, NB_INVALID, "nb_dataset_split: %lld items cannot be taken out of a set of %lld", (long long)count, (long long)d->count);
+        nb_fail(d->nb, NB_INVALID, "nb_dataset_split: %lld items cannot be taken out of a set of %lld", (long long)count,
+                (long long)d->count);
         return NULL;
     }
     nb_dataset *taken = nb__dataset_new(d->nb, d->dtype, count, d->item, d->classes);
@@ -153,8 +166,10 @@ static void statistics_f32(const nb_dataset *d, int64_t n, double *mean, double 
 void nb_dataset_statistics(const nb_dataset *d, double *mean, double *std) {
     double  m = 0, variance = 0;
     int64_t n = d ? d->count * d->elements : 0;
-    if (n > 0 && d->dtype == NB_U8) statistics_u8(d, n, &m, &variance);
-    else if (n > 0) statistics_f32(d, n, &m, &variance);
+    if (n > 0 && d->dtype == NB_U8)
+        statistics_u8(d, n, &m, &variance);
+    else if (n > 0)
+        statistics_f32(d, n, &m, &variance);
     if (mean) *mean = m;
     if (std) *std = sqrt(variance);
 }

@@ -22,14 +22,14 @@ enum {
 
 /* One file that is being read. */
 typedef struct idx_file {
-    nb_context   *nb;
-    const char   *path;
-    int           fd;
-    int64_t       length; /* of the file */
-    bool          is_gzip, has_ended;
-    z_stream      z;
+    nb_context    *nb;
+    const char    *path;
+    int            fd;
+    int64_t        length; /* of the file */
+    bool           is_gzip, has_ended;
+    z_stream       z;
     unsigned char *input; /* compressed bytes that z reads from */
-    int64_t       sizes[IDX_MAX_RANK];
+    int64_t        sizes[IDX_MAX_RANK];
 } idx_file;
 
 static bool damaged(idx_file *f, const char *what) {
@@ -72,7 +72,10 @@ static int64_t inflate_some(idx_file *f, void *to, size_t n) {
         if (f->z.avail_in == 0) {
             int64_t r = read_raw(f, f->input, INPUT_BYTES);
             if (r < 0) return -1;
-            if (r == 0) return gzip_damaged(f, "cut off"), -1;
+            if (r == 0) {
+                gzip_damaged(f, "cut off");
+                return -1;
+            }
             f->z.next_in = f->input;
             f->z.avail_in = (unsigned)r;
         }
@@ -81,9 +84,15 @@ static int64_t inflate_some(idx_file *f, void *to, size_t n) {
         f->z.avail_out = (unsigned)step;
         int state = inflate(&f->z, Z_NO_FLUSH);
         got += step - f->z.avail_out;
-        if (state == Z_STREAM_END) f->has_ended = true;
-        else if (state == Z_MEM_ERROR) return nb_fail(f->nb, NB_NO_MEMORY, "%s: no memory to inflate it", f->path), -1;
-        else if (state != Z_OK && state != Z_BUF_ERROR) return gzip_damaged(f, f->z.msg ? f->z.msg : "damaged"), -1;
+        if (state == Z_STREAM_END)
+            f->has_ended = true;
+        else if (state == Z_MEM_ERROR) {
+            nb_fail(f->nb, NB_NO_MEMORY, "%s: no memory to inflate it", f->path);
+            return -1;
+        } else if (state != Z_OK && state != Z_BUF_ERROR) {
+            gzip_damaged(f, f->z.msg ? f->z.msg : "damaged");
+            return -1;
+        }
     }
     return (int64_t)got;
 }
@@ -117,7 +126,9 @@ static void close_file(idx_file *f) {
 
 /* --------------------------------------------------------------------------------------------------------------- header and data */
 
-static uint32_t big_endian(const unsigned char *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t big_endian(const unsigned char *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
 
 static bool read_header(idx_file *f, int rank) {
     unsigned char head[4 + 4 * IDX_MAX_RANK];
@@ -161,8 +172,8 @@ static bool check_length(idx_file *f, int rank, int64_t *bytes) {
     bool fits = f->is_gzip ? *bytes / MAX_DEFLATE <= f->length : *bytes == f->length - head;
     if (fits) return true;
     if (f->is_gzip)
-        snprintf(what, sizeof what, "byte 4: the sizes promise %lld bytes, more than a gzip file of %lld bytes can hold", (long long)*bytes,
-                 (long long)f->length);
+        snprintf(what, sizeof what, "byte 4: the sizes promise %lld bytes, more than a gzip file of %lld bytes can hold",
+                 (long long)*bytes, (long long)f->length);
     else
         snprintf(what, sizeof what, "byte 4: the sizes promise %lld bytes of data, the file has %lld", (long long)*bytes,
                  (long long)(f->length - head));
@@ -183,8 +194,8 @@ static bool read_data(idx_file *f, int rank, void *to, int64_t bytes) {
     n = read_some(f, &more, 1);
     if (n < 0) return false;
     if (n > 0) {
-        snprintf(what, sizeof what, "more data follow at byte %lld%s, where the sizes promise the end", (long long)bytes + 4 + 4 * rank,
-                 f->is_gzip ? " of the inflated file" : "");
+        snprintf(what, sizeof what, "more data follow at byte %lld%s, where the sizes promise the end",
+                 (long long)bytes + 4 + 4 * rank, f->is_gzip ? " of the inflated file" : "");
         return damaged(f, what);
     }
     if (f->is_gzip && compressed_offset(f) != f->length) return gzip_damaged(f, "followed by something else");
@@ -210,8 +221,9 @@ static bool open_file(idx_file *f, nb_context *nb, const char *folder, const cha
     if (f->fd < 0) {
         struct stat s;
         bool        there = stat(folder, &s) == 0;
-        nb_fail(nb, NB_IO, there ? "%s: neither %s nor %s.gz is in this folder" : "%s: there is no such folder (looked for %s, %s.gz)", folder,
-                name, name);
+        nb_fail(nb, NB_IO,
+                there ? "%s: neither %s nor %s.gz is in this folder" : "%s: there is no such folder (looked for %s, %s.gz)",
+                folder, name, name);
         return false;
     }
     struct stat s;
@@ -243,8 +255,8 @@ static nb_dataset *read_pair(idx_file *images, idx_file *labels) {
     nb_context *nb = images->nb;
     int64_t     n = images->sizes[0], image_bytes, label_bytes;
     if (n != labels->sizes[0]) {
-        nb_fail(nb, NB_IO, "%s has %lld images, %s has %lld labels: these files do not belong together", images->path, (long long)n,
-                labels->path, (long long)labels->sizes[0]);
+        nb_fail(nb, NB_IO, "%s has %lld images, %s has %lld labels: these files do not belong together", images->path,
+                (long long)n, labels->path, (long long)labels->sizes[0]);
         return NULL;
     }
     if (!check_length(images, 3, &image_bytes) || !check_length(labels, 1, &label_bytes)) return NULL;

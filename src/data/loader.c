@@ -21,17 +21,17 @@ struct nb_loader {
     const nb_dataset *d;
     nb_loader_options options;
     int64_t           steps;
-    int64_t          *order;    /* [count]: which item comes when in this epoch */
+    int64_t          *order; /* [count]: which item comes when in this epoch */
     float             of_u8[256];
     slot              slots[SLOTS];
     bool              has_started, has_thread, has_locks;
     pthread_t         thread;
-    pthread_mutex_t   lock;     /* guards what follows */
+    pthread_mutex_t   lock; /* guards what follows */
     pthread_cond_t    changed;
-    int64_t           filled;   /* batches before this one are ready */
-    int64_t           free_to;  /* batches before this one have room in the ring */
-    int64_t           end;      /* where the epoch ends; for the thread to stop at */
-    int64_t           taken;    /* the caller's next batch; the caller's alone */
+    int64_t           filled;  /* batches before this one are ready */
+    int64_t           free_to; /* batches before this one have room in the ring */
+    int64_t           end;     /* where the epoch ends; for the thread to stop at */
+    int64_t           taken;   /* the caller's next batch; the caller's alone */
     bool              is_filling, must_stop;
 };
 
@@ -138,15 +138,24 @@ void nb_loader_free(nb_loader *l) {
 
 static bool check_options(nb_context *nb, const nb_dataset *d, const nb_loader_options *o) {
     int64_t bytes;
-    if (o->batch < 1) return nb_fail(nb, NB_INVALID, "data loader: a batch of %lld items; at least 1", (long long)o->batch), false;
-    if (!(o->mean - o->mean == 0) || !(o->std - o->std == 0) || o->std < 0)
-        return nb_fail(nb, NB_INVALID, "data loader: mean %g and std %g must be finite, std not negative", o->mean, o->std), false;
+    if (o->batch < 1) {
+        nb_fail(nb, NB_INVALID, "data loader: a batch of %lld items; at least 1", (long long)o->batch);
+        return false;
+    }
+    if (!(o->mean - o->mean == 0) || !(o->std - o->std == 0) || o->std < 0) {
+        nb_fail(nb, NB_INVALID, "data loader: mean %g and std %g must be finite, std not negative", o->mean, o->std);
+        return false;
+    }
     if (__builtin_mul_overflow(o->batch, d->elements, &bytes) || __builtin_mul_overflow(bytes, (int64_t)sizeof(float), &bytes) ||
-        o->batch > INT64_MAX / 16 - d->count)
-        return nb_fail(nb, NB_INVALID, "data loader: a batch of %lld items is more than memory can address", (long long)o->batch), false;
-    if (d->count < o->batch && !o->keep_last)
-        return nb_fail(nb, NB_INVALID, "data loader: %lld items do not fill one batch of %lld: make batches smaller or set keep_last",
-                       (long long)d->count, (long long)o->batch), false;
+        o->batch > INT64_MAX / 16 - d->count) {
+        nb_fail(nb, NB_INVALID, "data loader: a batch of %lld items is more than memory can address", (long long)o->batch);
+        return false;
+    }
+    if (d->count < o->batch && !o->keep_last) {
+        nb_fail(nb, NB_INVALID, "data loader: %lld items do not fill one batch of %lld: make batches smaller or set keep_last",
+                (long long)d->count, (long long)o->batch);
+        return false;
+    }
     return true;
 }
 
@@ -184,8 +193,8 @@ int64_t nb_loader_steps(const nb_loader *l) { return l ? l->steps : 0; }
 bool nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch) {
     if (!l || nb_error(l->nb)) return false;
     if (epoch < 0 || batch < 0 || batch > l->steps) {
-        nb_fail(l->nb, NB_INVALID, "nb_loader_start: epoch %lld, batch %lld; an epoch has the batches 0 to %lld", (long long)epoch,
-                (long long)batch, (long long)l->steps - 1);
+        nb_fail(l->nb, NB_INVALID, "nb_loader_start: epoch %lld, batch %lld; an epoch has the batches 0 to %lld",
+                (long long)epoch, (long long)batch, (long long)l->steps - 1);
         return false;
     }
     pthread_mutex_lock(&l->lock);
@@ -204,20 +213,28 @@ bool nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch) {
 /* x may have any shape of as many elements, [batch, 784] for images of 28 x 28. */
 static bool check_tensors(const nb_loader *l, const nb_tensor *x, const nb_tensor *y) {
     int64_t batch = l->options.batch;
-    if (nb_dtype_of(x) != NB_F32 || nb_rank(x) < 1 || nb_size(x, 0) != batch || nb_count(x) != batch * l->d->elements)
-        return nb_fail(l->nb, NB_INVALID,
-                       "nb_loader_next: x is %s with %lld elements, %lld the first size; needed is f32 with %lld items of %lld elements",
-                       nb_dtype_name(nb_dtype_of(x)), (long long)nb_count(x), (long long)(nb_rank(x) ? nb_size(x, 0) : 1), (long long)batch,
-                       (long long)l->d->elements), false;
-    if (nb_dtype_of(y) != NB_I64 || nb_count(y) != batch)
-        return nb_fail(l->nb, NB_INVALID, "nb_loader_next: y is %s with %lld elements; needed are %lld labels of i64",
-                       nb_dtype_name(nb_dtype_of(y)), (long long)nb_count(y), (long long)batch), false;
+    if (nb_dtype_of(x) != NB_F32 || nb_rank(x) < 1 || nb_size(x, 0) != batch || nb_count(x) != batch * l->d->elements) {
+        nb_fail(l->nb, NB_INVALID,
+                "nb_loader_next: x is %s with %lld elements, %lld the first size; needed is f32 with %lld items of %lld "
+                "elements",
+                nb_dtype_name(nb_dtype_of(x)), (long long)nb_count(x), (long long)(nb_rank(x) ? nb_size(x, 0) : 1),
+                (long long)batch, (long long)l->d->elements);
+        return false;
+    }
+    if (nb_dtype_of(y) != NB_I64 || nb_count(y) != batch) {
+        nb_fail(l->nb, NB_INVALID, "nb_loader_next: y is %s with %lld elements; needed are %lld labels of i64",
+                nb_dtype_name(nb_dtype_of(y)), (long long)nb_count(y), (long long)batch);
+        return false;
+    }
     return true;
 }
 
 bool nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y) {
     if (!l || nb_error(l->nb)) return false;
-    if (!l->has_started) return nb_fail(l->nb, NB_INVALID, "nb_loader_next: no epoch was begun; call nb_loader_start first"), false;
+    if (!l->has_started) {
+        nb_fail(l->nb, NB_INVALID, "nb_loader_next: no epoch was begun; call nb_loader_start first");
+        return false;
+    }
     if (!check_tensors(l, x, y) || l->taken == l->steps) return false;
     int64_t batch = l->taken++;
     if (l->has_thread) {

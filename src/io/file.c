@@ -64,7 +64,8 @@ static bool sync_folder(char *path) {
 
 static bool write_failed(nb_context *nb, const char *path, const char *doing) {
     const char *hint = "";
-    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) hint = ": make room or choose another folder; the old file is untouched";
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+        hint = ": make room or choose another folder; the old file is untouched";
     if (errno == EACCES || errno == EROFS || errno == EPERM) hint = ": choose a folder where you may write";
     if (errno == ENOENT) hint = ": make the folder first";
     nb_fail(nb, NB_IO, "%s: %s: %s%s", path, doing, strerror(errno), hint);
@@ -96,9 +97,14 @@ bool nb__write_pieces(nb_context *nb, const char *path, int n, const nb__piece *
     struct stat s;
     mode_t      old_mode = 0;
     if (stat(name, &s) == 0) {
-        if (S_ISDIR(s.st_mode)) return nb_fail(nb, NB_IO, "%s: is a folder; give the name of a file", path), false;
-        if (!S_ISREG(s.st_mode))
-            return nb_fail(nb, NB_IO, "%s: is not a regular file, so it cannot be replaced; give another name", path), false;
+        if (S_ISDIR(s.st_mode)) {
+            nb_fail(nb, NB_IO, "%s: is a folder; give the name of a file", path);
+            return false;
+        }
+        if (!S_ISREG(s.st_mode)) {
+            nb_fail(nb, NB_IO, "%s: is not a regular file, so it cannot be replaced; give another name", path);
+            return false;
+        }
         old_mode = s.st_mode & 0777;
     }
     size_t size = strlen(name) + 48;
@@ -133,18 +139,32 @@ static ssize_t read_all(int fd, char *to, size_t size) {
 
 static char *read_open(nb_context *nb, const char *path, int fd, size_t limit, size_t *bytes) {
     struct stat s;
-    if (fstat(fd, &s) != 0) return nb_fail(nb, NB_IO, "%s: cannot be read: %s", path, strerror(errno)), NULL;
-    if (S_ISDIR(s.st_mode)) return nb_fail(nb, NB_IO, "%s: is a folder; give the name of a file", path), NULL;
-    if (!S_ISREG(s.st_mode)) return nb_fail(nb, NB_IO, "%s: is not a regular file", path), NULL;
-    if ((uintmax_t)s.st_size > limit)
-        return nb_fail(nb, NB_IO, "%s: has %lld bytes, %zu are the most that is read here", path, (long long)s.st_size, limit), NULL;
+    if (fstat(fd, &s) != 0) {
+        nb_fail(nb, NB_IO, "%s: cannot be read: %s", path, strerror(errno));
+        return NULL;
+    }
+    if (S_ISDIR(s.st_mode)) {
+        nb_fail(nb, NB_IO, "%s: is a folder; give the name of a file", path);
+        return NULL;
+    }
+    if (!S_ISREG(s.st_mode)) {
+        nb_fail(nb, NB_IO, "%s: is not a regular file", path);
+        return NULL;
+    }
+    if ((uintmax_t)s.st_size > limit) {
+        nb_fail(nb, NB_IO, "%s: has %lld bytes, %zu are the most that is read here", path, (long long)s.st_size, limit);
+        return NULL;
+    }
     size_t size = (size_t)s.st_size;
     char  *text = nb_alloc(nb, size + 1);
     if (!text) return NULL;
     ssize_t got = read_all(fd, text, size + 1); /* one byte more than there should be */
-    if (got < 0) nb_fail(nb, NB_IO, "%s: cannot be read: %s", path, strerror(errno));
-    else if ((size_t)got != size) nb_fail(nb, NB_IO, "%s: changed its size while it was read; try again", path);
-    else return *bytes = size, text;
+    if (got < 0)
+        nb_fail(nb, NB_IO, "%s: cannot be read: %s", path, strerror(errno));
+    else if ((size_t)got != size)
+        nb_fail(nb, NB_IO, "%s: changed its size while it was read; try again", path);
+    else
+        return *bytes = size, text;
     nb_free(nb, text);
     return NULL;
 }
@@ -152,7 +172,10 @@ static char *read_open(nb_context *nb, const char *path, int fd, size_t limit, s
 char *nb_read_file(nb_context *nb, const char *path, size_t limit, size_t *bytes) {
     if (nb_error(nb)) return NULL;
     int fd = open_again(path, O_RDONLY | O_NONBLOCK, 0); /* a pipe must not make us wait */
-    if (fd < 0) return nb_fail(nb, NB_IO, "%s: cannot be opened: %s", path, strerror(errno)), NULL;
+    if (fd < 0) {
+        nb_fail(nb, NB_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        return NULL;
+    }
     size_t ignored;
     char  *text = read_open(nb, path, fd, limit, bytes ? bytes : &ignored);
     close(fd);

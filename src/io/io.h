@@ -29,7 +29,7 @@ bool nb__write_pieces(nb_context *nb, const char *path, int n, const nb__piece *
 enum { NB__LENGTH_BYTES = 8, NB__DIGITS_AT = NB__LENGTH_BYTES + sizeof NB__HEADER_START - 1, NB__MAX_HEADER = 100000000 };
 
 /* save.c */
-const char *nb__file_dtype_name(nb_dtype dtype);               /* the name of an element type in a file: "F32" */
+const char *nb__file_dtype_name(nb_dtype dtype);                /* the name of an element type in a file: "F32" */
 void        nb__dims_print(nb_dims d, char *text, size_t size); /* "1,28,28" */
 
 #endif

@@ -17,18 +17,18 @@ typedef struct entry {
     nb_dims     shape;
     int64_t     begin, end; /* bytes, from the start of the data */
     const char *values;
-    char       *copy;       /* of values that do not lie aligned in the file */
+    char       *copy; /* of values that do not lie aligned in the file */
 } entry;
 
 struct nb_file {
-    nb_context *nb;
-    char       *path, *bytes, *data; /* data: where the header ends */
-    size_t      size;
-    int64_t     data_bytes;
-    json_t     *root;
-    const json_t *metadata;          /* or NULL */
-    entry      *entries;
-    int         count;
+    nb_context   *nb;
+    char         *path, *bytes, *data; /* data: where the header ends */
+    size_t        size;
+    int64_t       data_bytes;
+    json_t       *root;
+    const json_t *metadata; /* or NULL */
+    entry        *entries;
+    int           count;
 };
 
 /* Names in a message come from the file: what a terminal might obey is left out. */
@@ -54,16 +54,23 @@ static bool check_skeleton(nb_file *f, const char *text, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
             continue;
         }
         long long at = (long long)i + NB__LENGTH_BYTES;
-        if (c == '"') in_string = true;
-        else if (c == '{' || c == '[') depth++, commas = 0;
-        else if (c == '}' || c == ']') depth--;
-        else if (c == ',' && depth == 3) commas++;
-        else if (c == '-') return refuse(f, "byte %lld: the header has a negative number", at);
+        if (c == '"')
+            in_string = true;
+        else if (c == '{' || c == '[')
+            depth++, commas = 0;
+        else if (c == '}' || c == ']')
+            depth--;
+        else if (c == ',' && depth == 3)
+            commas++;
+        else if (c == '-')
+            return refuse(f, "byte %lld: the header has a negative number", at);
         if (depth > 3) return refuse(f, "byte %lld: the header is nested deeper than the format allows", at);
         if (commas >= NB_MAX_RANK) return refuse(f, "byte %lld: more than %d sizes in a shape", at, NB_MAX_RANK);
     }
@@ -76,10 +83,11 @@ static bool parse_header(nb_file *f) {
     memcpy(&length, f->bytes, NB__LENGTH_BYTES);
     if (length == 0) return refuse(f, "byte 0: the header has no bytes: not a safetensors file");
     if (length > NB__MAX_HEADER)
-        return refuse(f, "byte 0: a header of %llu bytes, the format's limit is %d: not a safetensors file", (unsigned long long)length,
-                      NB__MAX_HEADER);
+        return refuse(f, "byte 0: a header of %llu bytes, the format's limit is %d: not a safetensors file",
+                      (unsigned long long)length, NB__MAX_HEADER);
     if (length > f->size - NB__LENGTH_BYTES)
-        return refuse(f, "byte 0: a header of %llu bytes, the file has %zu in all; is it cut off?", (unsigned long long)length, f->size);
+        return refuse(f, "byte 0: a header of %llu bytes, the file has %zu in all; is it cut off?", (unsigned long long)length,
+                      f->size);
     const char *text = f->bytes + NB__LENGTH_BYTES;
     f->data = f->bytes + NB__LENGTH_BYTES + length;
     f->data_bytes = (int64_t)(f->size - NB__LENGTH_BYTES - length);
@@ -88,8 +96,10 @@ static bool parse_header(nb_file *f) {
     json_error_t e;
     f->root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &e);
     if (f->root) return true;
-    if (json_error_code(&e) == json_error_out_of_memory)
-        return nb_fail(f->nb, NB_NO_MEMORY, "%s: no memory for its header", f->path), false;
+    if (json_error_code(&e) == json_error_out_of_memory) {
+        nb_fail(f->nb, NB_NO_MEMORY, "%s: no memory for its header", f->path);
+        return false;
+    }
     return refuse(f, "byte %lld: the header is not valid: %s", (long long)e.position + NB__LENGTH_BYTES, e.text);
 }
 
@@ -113,14 +123,16 @@ static bool check_checksum(nb_file *f) {
     if (!wanted) return !nb_file_pair(f, NB__FORMAT) || refuse(f, "the checksum is missing; the file is damaged");
     size_t start = sizeof NB__HEADER_START - 1;
     if (f->data < f->bytes + NB__DIGITS_AT + 64 || memcmp(f->bytes + NB__LENGTH_BYTES, NB__HEADER_START, start) != 0)
-        return refuse(f, "the checksum (metadata " NB__CHECKSUM ") is not where Nabla writes it; another program has changed the file");
+        return refuse(f, "the checksum (metadata " NB__CHECKSUM
+                         ") is not where Nabla writes it; another program has changed the file");
     nb__sha256_begin(&h);
     nb__sha256_add(&h, f->bytes, NB__DIGITS_AT);
     nb__sha256_add(&h, memset(zeros, '0', sizeof zeros), sizeof zeros);
     nb__sha256_add(&h, f->bytes + NB__DIGITS_AT + 64, f->size - NB__DIGITS_AT - 64);
     nb__sha256_end(&h, digits);
     if (strcmp(wanted, digits) == 0 && memcmp(f->bytes + NB__DIGITS_AT, digits, 64) == 0) return true;
-    return refuse(f, "the checksum does not match (SHA-256 %.16s..., written %.16s...): the file is damaged; go back to a copy", digits, wanted);
+    return refuse(f, "the checksum does not match (SHA-256 %.16s..., written %.16s...): the file is damaged; go back to a copy",
+                  digits, wanted);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- entries */
@@ -175,8 +187,8 @@ static bool take_values(nb_file *f, entry *e) {
     if (e->dtype == NB_BOOL)
         for (size_t i = 0; i < bytes; i++)
             if ((unsigned char)e->values[i] > 1)
-                return refuse(f, "byte %lld: tensor '%.80s' is BOOL, and %d is neither 0 nor 1", (long long)(e->values - f->bytes) + (long long)i,
-                              e->name, (unsigned char)e->values[i]);
+                return refuse(f, "byte %lld: tensor '%.80s' is BOOL, and %d is neither 0 nor 1",
+                              (long long)(e->values - f->bytes) + (long long)i, e->name, (unsigned char)e->values[i]);
     if ((uintptr_t)e->values % nb_dtype_size(e->dtype) == 0) return true;
     e->copy = nb_alloc(f->nb, bytes);
     if (!e->copy) return false;
@@ -218,7 +230,9 @@ static bool check_tiling(nb_file *f) {
         end = sorted[i]->end;
     }
     nb_free(f->nb, sorted);
-    if (ok && end != f->data_bytes) return refuse(f, "byte %lld: %lld bytes belong to no tensor", (long long)(from_start + end), (long long)(f->data_bytes - end));
+    if (ok && end != f->data_bytes)
+        return refuse(f, "byte %lld: %lld bytes belong to no tensor", (long long)(from_start + end),
+                      (long long)(f->data_bytes - end));
     return ok;
 }
 
@@ -261,8 +275,8 @@ nb_file *nb_file_open(nb_context *nb, const char *path) {
     if (!f) return NULL;
     f->nb = nb;
     f->path = nb_alloc(nb, strlen(path) + 1);
-    if (f->path && (f->bytes = nb_read_file(nb, strcpy(f->path, path), SIZE_MAX - 1, &f->size)) && parse_header(f) && check_metadata(f) &&
-        check_checksum(f) && read_entries(f))
+    if (f->path && (f->bytes = nb_read_file(nb, strcpy(f->path, path), SIZE_MAX - 1, &f->size)) && parse_header(f) &&
+        check_metadata(f) && check_checksum(f) && read_entries(f))
         return nb_own(nb, f, free_file) ? f : NULL;
     free_file(f);
     return NULL;
@@ -275,15 +289,19 @@ const char *nb_file_name(const nb_file *f, int i) { return entry_at(f, i) ? f->e
 nb_dtype    nb_file_dtype(const nb_file *f, int i) { return entry_at(f, i) ? f->entries[i].dtype : NB_F32; }
 nb_dims     nb_file_shape(const nb_file *f, int i) { return entry_at(f, i) ? f->entries[i].shape : (nb_dims){.rank = -1}; }
 const void *nb_file_values(const nb_file *f, int i) { return entry_at(f, i) ? f->entries[i].values : NULL; }
-const char *nb_file_pair(const nb_file *f, const char *key) { return f ? json_string_value(json_object_get(f->metadata, key)) : NULL; }
+const char *nb_file_pair(const nb_file *f, const char *key) {
+    return f ? json_string_value(json_object_get(f->metadata, key)) : NULL;
+}
 
 /* The entry that fits a kept tensor, or NULL. */
 static const entry *find(nb_file *f, const nb_tensor *t) {
     const entry *e = NULL;
     char         here[200], there[200];
     nb_dims      d = nb_shape_of(t);
-    if (nb_context_of(t) != f->nb || !nb_is_kept(t))
-        return nb_fail(f->nb, NB_INVALID, "nb_file_load: '%s' is not a kept tensor of the file's context", nb_name(t)), NULL;
+    if (nb_context_of(t) != f->nb || !nb_is_kept(t)) {
+        nb_fail(f->nb, NB_INVALID, "nb_file_load: '%s' is not a kept tensor of the file's context", nb_name(t));
+        return NULL;
+    }
     for (int i = 0; i < f->count && !e; i++)
         if (strcmp(f->entries[i].name, nb_name(t)) == 0) e = &f->entries[i];
     if (!e) return refuse(f, "has no tensor '%.80s'; it belongs to another net or run (%d tensors)", nb_name(t), f->count), NULL;
@@ -292,8 +310,8 @@ static const entry *find(nb_file *f, const nb_tensor *t) {
     if (same) return e;
     nb__dims_print(e->shape, there, sizeof there);
     nb__dims_print(d, here, sizeof here);
-    refuse(f, "tensor '%.80s' is %s [%s] in the file and %s [%s] here; it belongs to another net", e->name, nb_dtype_name(e->dtype), there,
-           nb_dtype_name(nb_dtype_of(t)), here);
+    refuse(f, "tensor '%.80s' is %s [%s] in the file and %s [%s] here; it belongs to another net", e->name,
+           nb_dtype_name(e->dtype), there, nb_dtype_name(nb_dtype_of(t)), here);
     return NULL;
 }
 

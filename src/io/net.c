@@ -10,9 +10,13 @@
 bool nb_net_save(nb_net *net, const char *path, int n_pairs, const nb_pair *pairs) {
     nb_context *nb = nb_net_context(net);
     if (!nb || nb_error(nb)) return false;
-    if (!nb_net_text(net)[0])
-        return nb_fail(nb, NB_INVALID, "nb_net_save: %s: this net was not made from text, from which loading would make it again; "
-                                       "save its state by nb_save and load it by nb_file_load", path), false;
+    if (!nb_net_text(net)[0]) {
+        nb_fail(nb, NB_INVALID,
+                "nb_net_save: %s: this net was not made from text, from which loading would make it again; "
+                "save its state by nb_save and load it by nb_file_load",
+                path);
+        return false;
+    }
     size_t   n = n_pairs > 0 ? (size_t)n_pairs : 0;
     nb_pair *all = nb_alloc(nb, (n + 2) * sizeof *all);
     if (!all) return false;
@@ -43,9 +47,15 @@ static bool read_shape(const char *text, nb_dims *d) {
 static nb_net *make_net(nb_context *nb, nb_file *f, const char *path) {
     const char *text = nb_file_pair(f, TEXT_KEY), *input = nb_file_pair(f, INPUT_KEY);
     nb_dims     shape;
-    if (!text || !input) return nb_fail(nb, NB_IO, "%s: holds tensors, but no net (metadata " TEXT_KEY " and " INPUT_KEY ")", path), NULL;
-    if (!read_shape(input, &shape))
-        return nb_fail(nb, NB_IO, "%s: metadata " INPUT_KEY " is '%.60s', which is not the shape of an input, like '1,28,28'", path, input), NULL;
+    if (!text || !input) {
+        nb_fail(nb, NB_IO, "%s: holds tensors, but no net (metadata " TEXT_KEY " and " INPUT_KEY ")", path);
+        return NULL;
+    }
+    if (!read_shape(input, &shape)) {
+        nb_fail(nb, NB_IO, "%s: metadata " INPUT_KEY " is '%.60s', which is not the shape of an input, like '1,28,28'", path,
+                input);
+        return NULL;
+    }
     nb_net *net = nb_net_parse(nb, text, shape);
     if (net && !nb_error(nb) && nb_file_load(f, nb_net_state(net))) return net;
     nb_net_free(net);

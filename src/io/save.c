@@ -10,7 +10,8 @@
 
 #include "io.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian, and values are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "the format is little-endian, and values are written as they lie in memory");
 
 const char *nb__file_dtype_name(nb_dtype dtype) {
     static const char *const name[] = {[NB_F32] = "F32", [NB_F64] = "F64",   [NB_I32] = "I32", [NB_I64] = "I64",
@@ -70,13 +71,20 @@ static bool add_tensor(json_t *root, const nb_tensor *t, int64_t begin) {
 static bool add_metadata(nb_context *nb, json_t *metadata, int n, const nb_pair *pairs) {
     const char *zeros = "0000000000000000000000000000000000000000000000000000000000000000";
     if (json_object_set_new(metadata, NB__CHECKSUM, json_string(zeros)) != 0 ||
-        json_object_set_new(metadata, NB__FORMAT, json_string("1")) != 0)
-        return nb_fail(nb, NB_NO_MEMORY, "nb_save: no memory for the header"), false;
+        json_object_set_new(metadata, NB__FORMAT, json_string("1")) != 0) {
+        nb_fail(nb, NB_NO_MEMORY, "nb_save: no memory for the header");
+        return false;
+    }
     for (int i = 0; i < n; i++) {
-        if (json_object_get(metadata, pairs[i].key))
-            return nb_fail(nb, NB_INVALID, "nb_save: the metadata key '%s' is there twice, or is one of the library's own", pairs[i].key), false;
-        if (json_object_set_new(metadata, pairs[i].key, json_string(pairs[i].value)) != 0)
-            return nb_fail(nb, NB_INVALID, "nb_save: metadata '%s': key or value is not UTF-8 (or there is no memory)", pairs[i].key), false;
+        if (json_object_get(metadata, pairs[i].key)) {
+            nb_fail(nb, NB_INVALID, "nb_save: the metadata key '%s' is there twice, or is one of the library's own",
+                    pairs[i].key);
+            return false;
+        }
+        if (json_object_set_new(metadata, pairs[i].key, json_string(pairs[i].value)) != 0) {
+            nb_fail(nb, NB_INVALID, "nb_save: metadata '%s': key or value is not UTF-8 (or there is no memory)", pairs[i].key);
+            return false;
+        }
     }
     return true;
 }
@@ -84,12 +92,19 @@ static bool add_metadata(nb_context *nb, json_t *metadata, int n, const nb_pair 
 static bool add_tensors(nb_context *nb, json_t *root, nb_list tensors, const int64_t *begin) {
     for (int i = 0; i < tensors.n; i++) {
         const char *name = nb_name(tensors.at[i]);
-        if (!name[0]) return nb_fail(nb, NB_INVALID, "nb_save: tensor %d of the list has no name; give it one by nb_set_name", i), false;
-        if (json_object_get(root, name))
-            return nb_fail(nb, NB_INVALID, "nb_save: two tensors have the name '%s'; names in a file are unique%s", name,
-                           strcmp(name, "__metadata__") == 0 ? ", and this one is the format's" : ""), false;
-        if (!add_tensor(root, tensors.at[i], begin[i]))
-            return nb_fail(nb, NB_INVALID, "nb_save: tensor '%s': the name is not UTF-8 (or there is no memory)", name), false;
+        if (!name[0]) {
+            nb_fail(nb, NB_INVALID, "nb_save: tensor %d of the list has no name; give it one by nb_set_name", i);
+            return false;
+        }
+        if (json_object_get(root, name)) {
+            nb_fail(nb, NB_INVALID, "nb_save: two tensors have the name '%s'; names in a file are unique%s", name,
+                    strcmp(name, "__metadata__") == 0 ? ", and this one is the format's" : "");
+            return false;
+        }
+        if (!add_tensor(root, tensors.at[i], begin[i])) {
+            nb_fail(nb, NB_INVALID, "nb_save: tensor '%s': the name is not UTF-8 (or there is no memory)", name);
+            return false;
+        }
     }
     return true;
 }
@@ -98,9 +113,12 @@ static bool add_tensors(nb_context *nb, json_t *root, nb_list tensors, const int
 static char *print_header(nb_context *nb, const json_t *root, size_t *bytes) {
     char  *header = NULL;
     size_t n = json_dumpb(root, NULL, 0, JSON_COMPACT), padded = (n + NB__LENGTH_BYTES + 63) / 64 * 64 - NB__LENGTH_BYTES;
-    if (n == 0) nb_fail(nb, NB_NO_MEMORY, "nb_save: no memory for the header");
-    else if (padded > NB__MAX_HEADER) nb_fail(nb, NB_INVALID, "nb_save: the header is longer than %d bytes, the format's limit", NB__MAX_HEADER);
-    else header = nb_alloc(nb, NB__LENGTH_BYTES + padded);
+    if (n == 0)
+        nb_fail(nb, NB_NO_MEMORY, "nb_save: no memory for the header");
+    else if (padded > NB__MAX_HEADER)
+        nb_fail(nb, NB_INVALID, "nb_save: the header is longer than %d bytes, the format's limit", NB__MAX_HEADER);
+    else
+        header = nb_alloc(nb, NB__LENGTH_BYTES + padded);
     if (!header) return NULL;
     uint64_t length = padded;
     memcpy(header, &length, NB__LENGTH_BYTES);
@@ -112,7 +130,8 @@ static char *print_header(nb_context *nb, const json_t *root, size_t *bytes) {
     return NULL;
 }
 
-static char *make_header(nb_context *nb, nb_list tensors, const int64_t *begin, int n_pairs, const nb_pair *pairs, size_t *bytes) {
+static char *make_header(nb_context *nb, nb_list tensors, const int64_t *begin, int n_pairs, const nb_pair *pairs,
+                         size_t *bytes) {
     json_t *root = json_object(), *metadata = json_object();
     char   *header = NULL;
     if (!root || !metadata || json_object_set(root, "__metadata__", metadata) != 0)
@@ -153,8 +172,10 @@ static bool write_file(nb_context *nb, const char *path, char *header, size_t he
 bool nb_save(nb_context *nb, const char *path, nb_list tensors, int n_pairs, const nb_pair *pairs) {
     if (nb_error(nb)) return false;
     for (int i = 0; i < tensors.n; i++)
-        if (nb_context_of(tensors.at[i]) != nb)
-            return nb_fail(nb, NB_INVALID, "nb_save: tensor %d of the list belongs to another context", i), false;
+        if (nb_context_of(tensors.at[i]) != nb) {
+            nb_fail(nb, NB_INVALID, "nb_save: tensor %d of the list belongs to another context", i);
+            return false;
+        }
     if (!evaluate(nb, tensors)) return false;
     size_t     n = (size_t)tensors.n, header_bytes;
     int64_t   *begin = nb_alloc(nb, n * sizeof *begin);
