@@ -1,9 +1,11 @@
 /* Files: SHA-256, atomic writing, safetensors, nets. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "../src/io/io.h"
@@ -165,6 +167,45 @@ static void a_failed_write_leaves_the_old_file(void **state) {
     expect_error(nb, "earlier");
     expect_file(path, "old");
     assert_int_equal(files_in_folder(), 1);
+    unlink(path);
+}
+
+/* These two take the place of the C library's; a number n makes the n-th call fail with that reason. */
+static int fail_fsync, fail_rename, fail_reason;
+
+int fsync(int fd) {
+    if (fail_fsync && --fail_fsync == 0) return errno = fail_reason, -1;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to) {
+    if (fail_rename && --fail_rename == 0) return errno = fail_reason, -1;
+    return (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
+}
+
+static void what_the_system_refuses_is_reported(void **state) {
+    (void)state;
+    static const struct {
+        int         fsync, rename, reason;
+        const char *message, *contents; /* NULL: no error */
+    } cases[] = {
+        {1, 0, EIO, "cannot be written: Input/output error", "old"},
+        {1, 0, ENOSPC, "No space left on device: make room", "old"},
+        {1, 0, EINTR, NULL, "new"},
+        {2, 0, EIO, "was written, but the folder cannot be synced", "new"},
+        {2, 0, EINVAL, NULL, "new"}, /* a file system that cannot sync folders */
+        {0, 1, EACCES, "Permission denied: choose a folder where you may write", "old"},
+    };
+    const char *path = in_folder("refused by the system");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_true(nb_write_file(nb, path, "old", 3));
+        fail_fsync = cases[i].fsync, fail_rename = cases[i].rename, fail_reason = cases[i].reason;
+        assert_int_equal(nb_write_file(nb, path, "new", 3), !cases[i].message);
+        fail_fsync = fail_rename = 0;
+        if (cases[i].message) expect_error(nb, cases[i].message);
+        expect_file(path, cases[i].contents);
+        assert_int_equal(files_in_folder(), 1);
+    }
     unlink(path);
 }
 
@@ -704,6 +745,7 @@ int main(void) {
         TEST(sha256_is_right),
         TEST(files_are_written_and_read),
         TEST(a_failed_write_leaves_the_old_file),
+        TEST(what_the_system_refuses_is_reported),
         TEST(what_is_saved_is_loaded),
         TEST(wrong_saves_are_refused),
         TEST(loading_is_all_or_none),
