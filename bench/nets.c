@@ -149,7 +149,7 @@ static result measure_training(nb_context *nb, const settings *s, nb_net *net) {
     nb_tensor    *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
     nb_list       w = nb_net_parameters(net);
     nb_optimizer *o = s->work->adam ? nb_adam(w, 1e-3, NULL) : nb_sgd(w, 0.01, NULL);
-    nb_program   *step = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(o, loss)));
+    nb_program   *step = nb_compile(nb, nb_update(o, loss));
     result        r = {.gradient_ms = -1};
     for (int i = 0; i < WARM_UP; i++) {
         run(step);

@@ -59,7 +59,7 @@ int main(void) {
     nb_tensor    *in = nb_input(nb, "sensors", NB_F32, nb_shape(32, 3)), *out = nb_input(nb, "change", NB_F32, nb_shape(32, 1));
     nb_tensor    *loss = nb_mse(nb_net_apply(net, in, NB_TRAIN), out, NB_REDUCE_MEAN);
     nb_optimizer *adam = nb_adam(nb_net_parameters(net), 0.01, NULL);
-    nb_program   *learn = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(adam, loss)));
+    nb_program   *learn = nb_compile(nb, nb_update(adam, loss));
 
     nb_tensor *four = nb_zeros(nb, NB_F32, nb_shape(1, 4)); /* a wrong shape: the message names layer, shapes and remedy */
     if (!nb_eval(nb, nb_list_of(nb, nb_net_apply(net, four, NB_EVAL)))) handled += recover(nb, "a fourth sensor");

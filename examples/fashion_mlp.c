@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
     nb_tensor    *x = nb_input(nb, "x", NB_F32, nb_shape(BATCH, 1, 28, 28)), *y = nb_input(nb, "y", NB_I64, nb_shape(BATCH));
     nb_tensor    *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
     nb_optimizer *adam = nb_adam(nb_net_parameters(net), 1e-3, NULL);
-    nb_program   *train = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(adam, loss)));
+    nb_program   *train = nb_compile(nb, nb_update(adam, loss));
 
     for (int epoch = 0; epoch < EPOCHS; epoch++) {
         double sum = 0;

@@ -56,7 +56,8 @@ int main(void) {
         printf("step %d  f = %-12.6g |g| = %.3g\n", steps, nb_item(nb_output(newton, 0)), slope);
     }
     const double *at = nb_data(x);
-    printf("second_order: minimum at (%.6f, %.6f) after %d steps; H v %s\n", at[0], at[1], steps, error < 1e-9 ? "agrees" : "DIFFERS");
+    printf("second_order: minimum at (%.6f, %.6f) after %d steps; H v %s\n", at[0], at[1], steps,
+           error < 1e-9 ? "agrees" : "DIFFERS");
     bool right = fabs(at[0] - 1) + fabs(at[1] - 1) < 1e-9 && error < 1e-9;
     nb_close(nb);
     return right ? 0 : 1;

@@ -120,7 +120,7 @@ static void check_layer(int i) {
 
     nb_tensor    *loss = nb_mse(y, fill(nb, NB_F64, nb_shape_of(y), 3), NB_REDUCE_MEAN);
     nb_optimizer *sgd = nb_sgd(trained, 0.05, &(nb_sgd_options){.momentum = 0.9});
-    train(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(sgd, loss)), "%s.losses", name, 1e-9);
+    train(nb, nb_update(sgd, loss), "%s.losses", name, 1e-9);
     c = compare_with("%s.state", name, 1e-9);
     nb_list state = nb_net_state(net);
     for (int k = 0; k < state.n; k++) compare_tensor(&c, state.at[k]);
@@ -226,7 +226,7 @@ static void check_loss(int i, nb_dtype dtype) {
         compare_end(&c);
     }
     nb_optimizer *sgd = nb_sgd(nb_list_of(nb, x), 0.1, NULL);
-    nb_list       roots = nb_list_join(nb, nb_list_of(nb, mean), nb_update(sgd, mean));
+    nb_list       roots = nb_update(sgd, mean);
     train(nb, roots, dtype == NB_F64 ? "%s.losses" : "%s.losses32", name, dtype == NB_F64 ? 1e-9 : 1e-4);
     nb_close(nb);
 }
@@ -289,7 +289,7 @@ static void test_optimizers(void **state) {
         nb_tensor    *loss = nb_mse(y, fill(nb, NB_F64, nb_shape(5, 3), 3), NB_REDUCE_MEAN);
         nb_optimizer *o = make_optimizer(names[i], nb_list_of(nb, w, b));
         expect_good(nb);
-        train(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(o, loss)), "%s.losses", names[i], 1e-9);
+        train(nb, nb_update(o, loss), "%s.losses", names[i], 1e-9);
         comparison c = compare_with("%s.state", names[i], 1e-9);
         compare_tensor(&c, w);
         compare_tensor(&c, b);

@@ -139,6 +139,8 @@ typedef struct nb_class_options {
 /* -log softmax(logits)[target]:  logits [N,C] or [N,C,...]   target i64 or i32 [N] or [N,...]   ->   scalar (or target's shape) */
 NB_API nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class_options *options);
 NB_API nb_tensor *nb_nll(nb_tensor *log_probabilities, nb_tensor *target, const nb_class_options *options); /* -log p[target] */
+/* Share of the items whose largest score is the target's, f32: scores [N,C]   target [N]. Not differentiable. */
+NB_API nb_tensor *nb_accuracy(nb_tensor *scores, nb_tensor *target);
 /* target in [0,1], of x's shape and type. Logs are clamped at -100 in the first, as PyTorch does. */
 NB_API nb_tensor *nb_binary_cross_entropy(nb_tensor *p, nb_tensor *target, nb_reduction reduction);
 NB_API nb_tensor *nb_binary_cross_entropy_logits(nb_tensor *x, nb_tensor *target, nb_reduction reduction); /* max(x,0) - x t + log(1 + e^-|x|) */
@@ -201,8 +203,10 @@ NB_API void nb_optimizer_clip_norm(nb_optimizer *o, double limit);
 NB_API void nb_optimizer_clip_value(nb_optimizer *o, double limit);
 NB_API void nb_optimizer_max_norm(nb_optimizer *o, double limit); /* of rows, after each update, of parameters of rank 2 and more */
 
-NB_API nb_list nb_update(nb_optimizer *o, nb_tensor *loss);                 /* the assigns of one step, for nb_compile; gradients are watched */
-NB_API nb_list nb_update_with(nb_optimizer *o, nb_list gradients);          /* the same with gradients of your own, one a parameter */
+/* A training step, for nb_compile: the loss (result 0 of the program), then the assigns that change parameters and slots. Gradients are
+ * watched (nb_watch). */
+NB_API nb_list nb_update(nb_optimizer *o, nb_tensor *loss);
+NB_API nb_list nb_update_with(nb_optimizer *o, nb_list gradients); /* the assigns alone, with gradients of your own, one a parameter */
 NB_API bool    nb_optimizer_set_rate(nb_optimizer *o, double rate);
 NB_API double  nb_optimizer_rate(nb_optimizer *o);
 NB_API nb_list nb_optimizer_state(nb_optimizer *o);                         /* kept tensors with names: all there is to save */

@@ -228,6 +228,12 @@ nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class
     return y;
 }
 
+nb_tensor *nb_accuracy(nb_tensor *scores, nb_tensor *target) {
+    if (!check_classes("accuracy", scores, target)) return nb_failed(nb_context_of(scores));
+    nb_tensor *right = nb_equal(nb_argmax(scores, 1, false), nb_cast(target, NB_I64));
+    return nb_mean(nb_cast(right, NB_F32), nb_axes(), false);
+}
+
 nb_tensor *nb_nll(nb_tensor *log_probabilities, nb_tensor *target, const nb_class_options *options) {
     nb_context      *nb = nb_context_of(log_probabilities);
     nb_class_options o = options ? *options : (nb_class_options){0};

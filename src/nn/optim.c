@@ -187,5 +187,5 @@ nb_list nb_update(nb_optimizer *o, nb_tensor *loss) {
     if (!o) return nb_list_of(nb, nb_fail(nb, NB_INVALID, "nb_update: there is no optimizer: it was made without parameters"));
     nb_list parameters = nb_list_new(nb, o->n);
     for (int i = 0; i < parameters.n; i++) parameters.at[i] = o->entries[i].w;
-    return nb_update_with(o, nb_grads(loss, NULL, parameters));
+    return nb_list_join(nb, nb_list_of(nb, loss), nb_update_with(o, nb_grads(loss, NULL, parameters)));
 }
