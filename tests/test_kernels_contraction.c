@@ -315,6 +315,87 @@ static void large_convolutions(void **unused) {
     for (size_t i = 0; i < sizeof q / sizeof *q; i++) check_conv(&q[i], i % 2 ? CHANNELS_LAST : PLAIN, PLAIN, CHANNELS_LAST);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- oneDNN, and no memory */
+
+#if NB_DNNL
+void omp_set_num_threads(int n);
+int  omp_get_max_threads(void);
+#endif
+
+/* A 3x3 convolution of channels-last images as a call; the arrays are static. */
+static nb__call usual_call(nb__conv_attr *a) {
+    static float    x[4 * 8 * 8 * 8], w[16 * 8 * 3 * 3], y[4 * 16 * 8 * 8];
+    static nb_array in[2];
+    *a = (nb__conv_attr){.stride = {1, 1}, .before = {1, 1}, .after = {1, 1}, .dilation = {1, 1}, .groups = 1};
+    in[0] = (nb_array){x, NB_F32, 4, {4, 8, 8, 8}, {512, 1, 64, 8}};
+    in[1] = (nb_array){w, NB_F32, 4, {16, 8, 3, 3}, {72, 9, 3, 1}};
+    return (nb__call){.c = {.out = {y, NB_F32, 4, {4, 16, 8, 8}, {1024, 1, 128, 16}}, .n_in = 2, .in = in, .attr = a}, .n_out = 1};
+}
+
+/* The usual shapes go to oneDNN, whose setting of threads is the host's own. */
+static void onednn_is_used_quietly(void **unused) {
+    (void)unused;
+#if NB_DNNL
+    nb__conv_attr a;
+    nb__plan      plan;
+    nb__call      call = usual_call(&a);
+    int           before = omp_get_max_threads();
+    omp_set_num_threads(3);
+    assert_true(nb__plan_conv2d(nb, nb__isa_find(NULL), &call, 2, &plan));
+    assert_string_equal(plan.kernel, "dnnl conv2d");
+    run_plan(&plan, &call, pools[1]);
+    free_plan(&plan);
+    assert_int_equal(omp_get_max_threads(), 3);
+    omp_set_num_threads(before);
+    assert_non_null(strstr(nb__contraction_library(), "oneDNN"));
+#else
+    assert_string_equal(nb__contraction_library(), "");
+#endif
+}
+
+typedef struct short_memory {
+    int left, live;
+} short_memory;
+
+static void *take(void *user, size_t size) {
+    short_memory *m = user;
+    if (m->left-- <= 0) return NULL;
+    m->live++;
+    return malloc(size);
+}
+
+static void give(void *user, void *pointer) {
+    ((short_memory *)user)->live -= pointer != NULL;
+    free(pointer);
+}
+
+/* The n-th allocation fails, for every n: an error and no leak. */
+static void planning_without_memory(void **unused) {
+    (void)unused;
+    nb__conv_attr a;
+    nb__call      conv = usual_call(&a);
+    float         m[64 * 64];
+    nb_array      in[] = {{m, NB_F32, 2, {64, 64}, {64, 1}}, {m, NB_F32, 2, {64, 64}, {64, 1}}};
+    nb__call      product = {.c = {.out = in[0], .n_in = 2, .in = in}, .n_out = 1};
+    for (int n = 0, whole = 0; !whole; n++) {
+        short_memory memory = {.left = n};
+        nb_allocator allocator = {take, give, &memory};
+        nb_context  *c = nb_open(&(nb_options){.allocator = &allocator});
+        whole = c && !nb_error(c);
+        for (int i = 0; c && i < 3 && whole; i++) {
+            static nb__planner *const plans[] = {nb__plan_conv2d, nb__plan_matmul, nb__plan_matmul_own};
+            nb__plan                  plan;
+            whole = plans[i](c, nb__isa_find(NULL), i ? &product : &conv, 2, &plan);
+            if (!whole) assert_int_equal(nb_error_status(c), NB_NO_MEMORY);
+            else if (plan.free_state) plan.free_state(c, plan.state);
+            else nb_free(c, plan.state);
+        }
+        nb_close(c);
+        assert_int_equal(memory.live, 0);
+        assert_true(n < 1000);
+    }
+}
+
 /* ----------------------------------------------------------------------------------------------------------------------- pools */
 
 static void check_pool(nb_dims x, nb__pool_attr a, layout how) {
@@ -396,14 +477,14 @@ static void count_tile(void *arg, int64_t tile, int thread) {
 
 /* Returns what went wrong, or NULL. */
 static const char *many_calls(nb_pool *pool) {
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 4000; i++) {
         tally t = {.pool = pool};
         int   tiles = i % 64;
         nb__parallel(pool, tiles, count_tile, &t);
         for (int k = 0; k < 64; k++)
             if (atomic_load(&t.at[k]) != (k < tiles)) return "a tile was lost or run twice";
         if (atomic_load(&t.wrong)) return "a thread's number is out of range";
-        if (i % 5000 == 4999) { /* let the workers fall asleep */
+        if (i % 1000 == 999) { /* let the workers fall asleep */
             struct timespec pause = {.tv_nsec = 5000000};
             nanosleep(&pause, NULL);
         }
@@ -483,7 +564,7 @@ int main(void) {
         cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
         cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions),
         cmocka_unit_test(pools_of_all_kinds),      cmocka_unit_test(places_of_special_values), cmocka_unit_test(threads_shared_by_two),
-        cmocka_unit_test(rounding_is_the_default),
+        cmocka_unit_test(rounding_is_the_default), cmocka_unit_test(onednn_is_used_quietly),      cmocka_unit_test(planning_without_memory),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
