@@ -107,8 +107,8 @@ typedef enum nb_status {
     NB_NOT_FINITE  /* the NaN check found one (nb_compile_options.check_finite) */
 } nb_status;
 
-/* Where all memory of a context comes from. alloc returns at least `size` bytes aligned as malloc does, or NULL. Both may be
- * called from a thread that the library started (data loader), so they must be thread-safe. */
+/* Where all memory of a context comes from. alloc returns at least `size` bytes aligned as malloc does, or NULL. Called by the thread that
+ * uses the context only. */
 typedef struct nb_allocator {
     void *(*alloc)(void *user, size_t size);
     void  (*free)(void *user, void *pointer);
