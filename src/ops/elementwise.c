@@ -221,8 +221,9 @@ static bool adapt(nb_context *nb, const struct row *row, nb_tensor **in) {
     for (int i = 0; i < row->operands; i++) {
         nb_dtype dtype = row->types == W && i == 0 ? NB_BOOL : like ? like->dtype : in[i]->dtype;
         if (!in[i]->is_number || in[i]->dtype == dtype) continue;
-        in[i] = nb_full(nb, dtype, nb_shape(), ((const nb__create_attr *)in[i]->attr)->p);
-        if (in[i]->is_failed) return false;
+        double value = ((const nb__create_attr *)in[i]->attr)->p;
+        if (!nb__check_value(nb, row->name, dtype, value)) return false;
+        in[i] = nb_full(nb, dtype, nb_shape(), value);
     }
     return true;
 }

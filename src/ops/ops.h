@@ -17,6 +17,8 @@ extern const int   nb__elementwise_count;
 /* Row number of an elementwise operator, or -1. */
 int nb__row_of(const nb_op *op);
 
+/* Whether a type can hold a value: whole numbers and bool have no fractions and a range. False: the context has failed. */
+bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double value);
 /* A scalar constant of the type of `like`. */
 nb_tensor *nb__scalar(nb_tensor *like, double value);
 /* Zeros of x's type and shape that take no memory: one, seen everywhere (view.c). */

@@ -187,16 +187,18 @@ nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape) {
 /* x / (1 - p) where a mask of the given shape keeps it. */
 static nb_tensor *drop(nb_tensor *x, nb_tensor *p, nb_dims mask, const nb_op *op) {
     nb_context *nb = x->nb;
+    if (!nb__is_float(x->dtype))
+        return nb_fail(nb, NB_INVALID, "%s: takes f32 or f64, not %s; convert with nb_cast", op->name, nb_dtype_name(x->dtype));
     if (p->shape.rank && nb_count(p) != 1)
         return nb_fail(nb, NB_INVALID, "%s: p is %s; it must be a scalar", op->name, nb__dims_text(p->shape).at);
     double literal = p->is_number ? ((const nb__create_attr *)p->attr)->p : 0;
     if (!(literal >= 0 && literal < 1)) return nb_fail(nb, NB_INVALID, "%s: p is %g; it must be in [0,1)", op->name, literal);
     nb_group_push(nb, op);
-    if (p->is_number) p = nb__scalar(x, literal);
-    else if (p->shape.rank) p = nb_reshape(p, nb_shape());
+    if (p->shape.rank) p = nb_reshape(p, nb_shape());
     nb_tensor *zero = nb_number(nb, 0), *one = nb_number(nb, 1);
+    nb_tensor *scale = p->is_number ? nb_number(nb, 1 / (1 - literal)) : nb_div(one, nb_sub(one, p));
     nb_tensor *dropped = nb_less(nb_uniform(nb, x->dtype, mask, 0, 1), p);
-    nb_tensor *y = nb_where(dropped, zero, nb_mul(x, nb_div(one, nb_sub(one, p))));
+    nb_tensor *y = nb_where(dropped, zero, nb_mul(x, scale));
     nb_group_pop(nb);
     return y;
 }
