@@ -391,7 +391,8 @@ static void test_copies(void **state) {
         for (int t = 0; t < 3; t++)
             for (int to = 0; to < 4; to++)
                 for (int from = 0; from < 4; from++)
-                    for (unsigned mask = 0; mask < 8; mask++) check_copy(nb, mask & 1 ? pool : NULL, types[t], shapes[i], orders[to], orders[from], mask, mask % 3 == 0);
+                    for (unsigned mask = 0; mask < 8; mask++)
+                        check_copy(nb, mask & 1 ? pool : NULL, types[t], shapes[i], orders[to], orders[from], mask, mask % 3 == 0);
     nb_pool_free(pool);
     nb_close(nb);
 }
@@ -423,7 +424,8 @@ static void test_random_kernels(void **state) {
         for (int is_normal = 0; is_normal < 2; is_normal++)
             for (int64_t n = 0; n <= SPACE; n = n < 9 ? n + 1 : 4 * n + 3) {
                 nb__create_attr attr = {.dtype = NB_F32, .shape = nb_shape(n), .p = -1, .q = 2};
-                nb_call         call = {.out = array_of(expected, NB_F32, 1, &n, NULL), .attr = &attr, .key = {7, 8}, .counter = UINT64_C(0x123456789abc)};
+                nb_array        out = array_of(expected, NB_F32, 1, &n, NULL);
+                nb_call         call = {.out = out, .attr = &attr, .key = {7, 8}, .counter = UINT64_C(0x123456789abc)};
                 (is_normal ? &nb__op_normal : &nb__op_uniform)->run(&call);
                 call.out.data = y;
                 nb__call call2 = {.c = call, .n_out = 1, .out = &call.out};
