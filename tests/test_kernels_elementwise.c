@@ -265,12 +265,14 @@ static void check_region(nb_context *nb, nb_pool *pool, const nb__isa *isa, cons
     int64_t count = shape[0] * shape[1] * shape[2];
     for (int64_t i = 0; i < count; i++) {
         for (int k = 0; k < 3; k++) ((float *)operand_data[k])[i] = draw_between(-2, 2);
+        ((float *)operand_data[2])[count + i] = draw_between(-2, 2);
         ((int64_t *)operand_data[3])[i] = (int64_t)(draw() % 7) - 3;
     }
     nb_array in[4] = {array_of(operand_data[0], NB_F32, 3, shape, order_a),
                       repeated(array_of(operand_data[1], NB_F32, 3, shape, NULL), mask_b),
                       repeated(array_of(operand_data[2], NB_F32, 3, shape, NULL), mask_c),
                       repeated(array_of(operand_data[3], NB_I64, 3, shape, NULL), mask_d)};
+    for (int i = 0; i < 3; i++) in[2].stride[i] *= 2; /* one with gaps */
     nb_array out[2][2];
     nb__call call[2];
     memset(result_data, 0x55, sizeof result_data);
@@ -307,7 +309,7 @@ static void test_regions(void **state) {
             for (int o = 0; o < 3; o++)
                 for (int a = 0; a < 3; a++) {
                     check_region(nb, i % 2 ? pool : NULL, isa, shapes[i], orders[o], orders[a], 3, 7, 4);
-                    check_region(nb, i % 2 ? NULL : pool, isa, shapes[i], orders[o], orders[a], 5, 1, 0);
+                    check_region(nb, i % 2 ? NULL : pool, isa, shapes[i], orders[o], orders[a], 5, 3, 0);
                 }
     }
     nb_pool_free(pool);
