@@ -431,26 +431,30 @@ static void pools_of_all_kinds(void **unused) {
         for (int how = PLAIN; how < REPEATED; how++) check_pool(q[i].x, q[i].a, (layout)how);
 }
 
-/* NaN counts as largest, the first place wins ties, and padding is never chosen. */
+/* NaN counts as largest, the first place wins ties, and padding is never chosen: along a row of CHANNELS equal channels. */
 static void places_of_special_values(void **unused) {
-    static const int32_t want[] = {1, 2, 4, 7};
-    float                x[] = {-1, NAN, 5, 5, -INFINITY, -INFINITY, 5, NAN};
-    int32_t              y[4];
-    nb__pool_attr        a = {.size = {1, 2}, .stride = {1, 2}, .dilation = {1, 1}, .out = {1, 4}};
-    nb_array             in = {.data = x, .dtype = NB_F32, .rank = 4, .shape = {1, 1, 1, 8}, .stride = {8, 8, 8, 1}};
-    nb__call             call = {.c = {.n_in = 1, .in = &in, .attr = &a}, .n_out = 1};
+    enum { CHANNELS = 37, WINDOWS = 4 };
+    static const float   values[2 * WINDOWS] = {-1, NAN, 5, 5, -INFINITY, -INFINITY, NAN, 7};
+    static const int32_t want[WINDOWS] = {1, 2, 4, 6};
+    float                x[2 * WINDOWS * CHANNELS];
+    int32_t              y[WINDOWS * CHANNELS];
     (void)unused;
-    call.c.out = (nb_array){.data = y, .dtype = NB_I32, .rank = 4, .shape = {1, 1, 1, 4}, .stride = {4, 4, 4, 1}};
-    call.out = &call.c.out;
-    nb__op_max_pool2d_index.run(&call.c);
-    assert_memory_equal(y, want, sizeof y);
-    for (const char *const *name = (const char *const[]){"baseline", "v3", "v4", NULL}; *name; name++) {
-        nb__plan plan;
+    for (int i = 0; i < 2 * WINDOWS * CHANNELS; i++) x[i] = values[i / CHANNELS];
+    nb__pool_attr a = {.size = {1, 2}, .stride = {1, 2}, .dilation = {1, 1}, .out = {1, WINDOWS}};
+    nb_array      in = {x, NB_F32, 4, {1, CHANNELS, 1, 2 * WINDOWS}, {1, 1, 1, CHANNELS}};
+    nb__call      call = {.c = {.out = {y, NB_I32, 4, {1, CHANNELS, 1, WINDOWS}, {1, 1, 1, CHANNELS}}, .n_in = 1, .in = &in, .attr = &a}, .n_out = 1};
+    for (int k = 0; k < 4; k++) {
+        const char *name = (const char *const[]){"reference", "baseline", "v3", "v4"}[k];
+        nb__plan    plan;
         memset(y, 0, sizeof y);
-        if (!nb__isa_find(*name) || !nb__plan_max_pool2d_index(nb, nb__isa_find(*name), &call, 1, &plan)) continue;
-        run_plan(&plan, &call, NULL);
-        free_plan(&plan);
-        assert_memory_equal(y, want, sizeof y);
+        if (k == 0) nb__op_max_pool2d_index.run(&call.c);
+        else if (!nb__isa_find(name)) continue;
+        else {
+            assert_true(nb__plan_max_pool2d_index(nb, nb__isa_find(name), &call, 1, &plan));
+            run_plan(&plan, &call, NULL);
+            free_plan(&plan);
+        }
+        for (int i = 0; i < WINDOWS * CHANNELS; i++) assert_int_equal(y[i], want[i / CHANNELS]);
     }
 }
 
