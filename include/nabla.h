@@ -83,7 +83,8 @@ NB_API nb_dims nb_dims_of(int rank, const int64_t *size); /* a rank outside 0..8
 #define nb_axes(...) nb_shape(__VA_ARGS__)
 #endif
 
-/* An array of tensors in step memory. nb_list_of(nb, a, b, c) makes one; nb_list_new one of n failed tensors to be filled. */
+/* An array of tensors in step memory. nb_list_of(nb, a, b, c) makes one; nb_list_new one of n failed tensors to be filled. Without memory
+ * it has n = 0, and at[0] to at[63] are the failed tensor. */
 typedef struct nb_list {
     int         n;
     nb_tensor **at;

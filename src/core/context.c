@@ -31,6 +31,7 @@ nb_context *nb__context_new(const nb_options *options) {
     nb->kept_end = &nb->kept;
     nb->failed = (nb_tensor){
         .nb = nb, .op = &nb__op_failed, .step = NB__KEPT, .is_failed = true, .scope = &nb->root_scope, .name = "", .shape = {.rank = 0}};
+    for (int i = 0; i < (int)(sizeof nb->failed_at / sizeof *nb->failed_at); i++) nb->failed_at[i] = &nb->failed;
     nb_seed(nb, options->seed);
     return nb;
 }

@@ -86,6 +86,7 @@ struct nb_context {
     nb__arena  slab[2]; /* of step s: slab[s & 1] */
     uint64_t   step, serial, walk;
     nb_tensor  failed;
+    nb_tensor *failed_at[64]; /* for lists that got no memory: list.at[i] can still be read */
     nb_tensor *kept, **kept_end; /* in the order of creation */
     nb_tensor *released;         /* given back, but their headers may still be met in this step and the next */
     nb__scope  root_scope, *scope;

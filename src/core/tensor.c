@@ -147,7 +147,7 @@ nb_list nb_kept(nb_context *nb) {
 nb_list nb_list_new(nb_context *nb, int n) {
     /* An empty list has a place too: who gets one still finds the context. */
     nb_list list = {.at = nb__step_alloc(nb, (size_t)(n > 0 ? n : 1) * sizeof *list.at)};
-    if (!list.at) return list;
+    if (!list.at) return (nb_list){0, nb->failed_at};
     list.n = n > 0 ? n : 0;
     list.at[0] = &nb->failed;
     for (int i = 1; i < n; i++) list.at[i] = &nb->failed;

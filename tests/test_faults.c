@@ -1,0 +1,186 @@
+/* test_faults.c: the n-th allocation fails, for n = 1, 2, 3 ... until all goes through: through building, training, saving and loading of
+ * a small net, and through the rest of what a user calls. Once only that allocation, once it and all after it. Each time: an error
+ * value (or success where the loss was made up for), no leak, no crash, and a context that can be used again. After SQLite's tests. */
+#include <unistd.h>
+
+#include "test.h"
+
+typedef struct faulty {
+    int64_t calls, fail_at;
+    bool    for_ever;
+    int64_t live;
+} faulty;
+
+static void *faulty_alloc(void *user, size_t size) {
+    faulty *f = user;
+    int64_t n = __atomic_add_fetch(&f->calls, 1, __ATOMIC_RELAXED); /* the loader's thread allocates too */
+    if (f->fail_at && (n == f->fail_at || (f->for_ever && n > f->fail_at))) return NULL;
+    void *p = malloc(size);
+    if (p) __atomic_add_fetch(&f->live, 1, __ATOMIC_RELAXED);
+    return p;
+}
+
+static void faulty_free(void *user, void *pointer) {
+    faulty *f = user;
+    if (pointer) __atomic_sub_fetch(&f->live, 1, __ATOMIC_RELAXED);
+    free(pointer);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- scenarios */
+
+/* Each returns true when all went well, false when the context failed. */
+typedef bool scenario(nb_context *nb, const char *path);
+
+static void fill(nb_tensor *x, nb_tensor *y) {
+    float    data[8 * 36];
+    int64_t  label[8];
+    uint64_t seed = 5;
+    for (int i = 0; i < 8 * 36; i++) data[i] = (float)next_real(&seed);
+    for (int i = 0; i < 8; i++) label[i] = i % 3;
+    nb_set(x, data, sizeof data);
+    nb_set(y, label, sizeof label);
+}
+
+static bool train_a_net(nb_context *nb, const char *path) {
+    (void)path;
+    nb_net       *net = nb_net_parse(nb, "conv 2 3 pad=1, batchnorm, relu, maxpool 2, dropout 0.2, flatten, linear 3", nb_shape(1, 6, 6));
+    nb_tensor    *x = nb_input(nb, "x", NB_F32, nb_shape(8, 1, 6, 6)), *y = nb_input(nb, "y", NB_I64, nb_shape(8));
+    nb_tensor    *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
+    nb_optimizer *adam = nb_adam(nb_net_parameters(net), 0.01, NULL);
+    nb_optimizer_clip_norm(adam, 1);
+    nb_program *p = nb_compile_with(nb, nb_list_join(nb, nb_list_of(nb, loss), nb_update(adam, loss)),
+                                    &(nb_compile_options){.check_finite = true});
+    fill(x, y);
+    bool good = true;
+    for (int i = 0; i < 3 && good; i++) good = nb_run(p);
+    nb_program_free(p);
+    nb_net_free(net);
+    return good && !nb_error(nb);
+}
+
+static bool save_and_load(nb_context *nb, const char *path) {
+    nb_net *net = nb_net_parse(nb, "linear 4, relu, linear 2", nb_shape(3)), *again = NULL;
+    nb_pair pair = {"note", "a test"};
+    bool    good = net && nb_net_save(net, path, 1, &pair);
+    if (good) again = nb_net_load(nb, path);
+    nb_file *f = good ? nb_file_open(nb, path) : NULL;
+    good = good && again && f && nb_file_load(f, nb_net_state(net));
+    char a[65], b[65];
+    good = good && nb_digest(nb_net_state(net), a) && nb_digest(nb_net_state(again), b);
+    if (good) assert_memory_equal(a, b, sizeof a);
+    nb_file_close(f);
+    nb_net_free(again);
+    nb_net_free(net);
+    return good && !nb_error(nb);
+}
+
+static bool define_by_run(nb_context *nb, const char *path) {
+    (void)path;
+    nb_tensor *w = nb_param(nb, "w", nb_normal(nb, NB_F32, nb_shape(4, 4), 0, 1));
+    for (int i = 0; i < 3; i++) {
+        nb_tensor *y = nb_softmax(nb_matmul(w, nb_transpose(w, 0, 1)), 1);
+        nb_tensor *g = nb_grads(nb_sum(nb_square(y), nb_axes(), false), NULL, nb_list_of(nb, w)).at[0];
+        if (!nb_data(g) || isnan(nb_item(nb_norm(g, 2, nb_axes(), false)))) return false;
+        nb_next_step(nb);
+    }
+    return !nb_error(nb);
+}
+
+static nb_tensor *cubed(nb_context *nb, nb_list in, void *user) {
+    (void)nb;
+    (void)user;
+    return nb_mul(in.at[0], nb_square(in.at[0]));
+}
+
+static bool check_gradients(nb_context *nb, const char *path) {
+    (void)path;
+    double v[] = {1, 2, 3};
+    return nb_gradcheck(nb, cubed, NULL, nb_list_of(nb, nb_from(nb, NB_F64, nb_shape(3), v)), 2).passed && !nb_error(nb);
+}
+
+static bool draw_a_net(nb_context *nb, const char *path) {
+    (void)path;
+    nb_net    *net = nb_net_parse(nb, "linear 4, residual (linear 4, tanh), linear 2", nb_shape(3));
+    nb_tensor *x = nb_input(nb, "x", NB_F32, nb_shape(2, 3));
+    nb_layer_info info = nb_net_layer_info(net, 0);
+    nb_tensor *y = nb_net_apply(net, x, NB_EVAL);
+    bool       good = info.parameters > 0 && nb_eval(nb, nb_list_of(nb, y));
+    nb_net_free(net);
+    return good && !nb_error(nb);
+}
+
+static bool load_batches(nb_context *nb, const char *path) {
+    (void)path;
+    uint8_t items[10 * 4] = {1, 2, 3};
+    int64_t labels[10] = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1};
+    nb_dataset *d = nb_dataset_from(nb, NB_U8, 10, nb_shape(2, 2), items, labels, 2), *v = d ? nb_dataset_split(d, 2, 1) : NULL;
+    nb_loader  *l = v ? nb_loader_new(d, &(nb_loader_options){.batch = 4, .shuffle = true}) : NULL;
+    nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(4, 2, 2)), *y = nb_input(nb, "y", NB_I64, nb_shape(4));
+    bool        good = l && nb_loader_start(l, 0, 0);
+    int         n = 0;
+    while (good && nb_loader_next(l, x, y)) n++;
+    nb_loader_free(l);
+    nb_dataset_free(v);
+    nb_dataset_free(d);
+    return good && n == 2 && !nb_error(nb);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- harness */
+
+static void attempt(scenario *run, const char *path, faulty *f, bool *good) {
+    nb_allocator a = {faulty_alloc, faulty_free, f};
+    nb_context  *nb = nb_open(&(nb_options){.allocator = &a, .kernels = getenv("NABLA_KERNELS")});
+    *good = false;
+    if (nb) {
+        *good = !nb_error(nb) && run(nb, path);
+        if (!*good && !nb_error(nb)) fail_msg("allocation %lld failed without an error of the context", (long long)f->fail_at);
+        if (!*good && nb_error_status(nb) != NB_NO_MEMORY) fail_msg("allocation %lld: %s", (long long)f->fail_at, nb_error(nb));
+        /* With memory again, the context works. */
+        f->fail_at = 0;
+        nb_error_clear(nb);
+        nb_next_step(nb);
+        double two = 2;
+        assert_true(nb_item(nb_square(nb_from(nb, NB_F64, nb_shape(), &two))) == 4);
+        nb_close(nb);
+    }
+    if (f->live) fail_msg("%lld blocks leaked", (long long)f->live);
+}
+
+static void fail_each(scenario *run, const char *name) {
+    char path[] = "/tmp/nabla_faults_XXXXXX";
+    int  file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    faulty none = {0};
+    bool   good;
+    attempt(run, path, &none, &good);
+    assert_true(good);
+    int64_t total = none.calls;
+    for (int for_ever = 0; for_ever < 2; for_ever++) {
+        int64_t n = 1, made_up = 0;
+        for (; n <= total; n++) {
+            faulty f = {.fail_at = n, .for_ever = for_ever};
+            attempt(run, path, &f, &good);
+            made_up += good;
+        }
+        /* Hardly anything is to be had without its memory. */
+        assert_true(made_up <= total / 4 + 4);
+    }
+    printf("%s: each of %lld allocations failed\n", name, (long long)total);
+    unlink(path);
+}
+
+static void test_training(void **state) { (void)state, fail_each(train_a_net, "training"); }
+static void test_files(void **state) { (void)state, fail_each(save_and_load, "saving and loading"); }
+static void test_define_by_run(void **state) { (void)state, fail_each(define_by_run, "define-by-run"); }
+static void test_gradcheck(void **state) { (void)state, fail_each(check_gradients, "gradient checks"); }
+static void test_nets(void **state) { (void)state, fail_each(draw_a_net, "nets"); }
+static void test_batches(void **state) { (void)state, fail_each(load_batches, "batches"); }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_training),  cmocka_unit_test(test_files), cmocka_unit_test(test_define_by_run),
+        cmocka_unit_test(test_gradcheck), cmocka_unit_test(test_nets),  cmocka_unit_test(test_batches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
