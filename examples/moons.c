@@ -54,14 +54,14 @@ int main(int argc, char **argv) {
     nb_tensor    *loss = nb_add(nb_hinge(s, t, NB_REDUCE_MEAN), penalty);
     nb_tensor    *count = nb_sum(nb_cast(right, NB_I64), nb_axes(), false);
     nb_optimizer *sgd = nb_sgd(nb_net_parameters(net), 0.1, &(nb_sgd_options){.momentum = 0.9});
-    nb_program   *train = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, loss, count), nb_update(sgd, loss)));
+    nb_program   *train = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, count), nb_update(sgd, loss)));
 
     for (int step = 1; step <= 300; step++) {
         if (!nb_run(train)) return 1;
         if (step % 50 == 0)
-            printf("step %3d  loss %.4f  right %3.0f\n", step, nb_item(nb_output(train, 0)), nb_item(nb_output(train, 1)));
+            printf("step %3d  loss %.4f  right %3.0f\n", step, nb_item(nb_output(train, 1)), nb_item(nb_output(train, 0)));
     }
-    double last = nb_item(nb_output(train, 1));
+    double last = nb_item(nb_output(train, 0));
 
     for (int i = 0; i < GRID * GRID; i++) {
         grid[i][0] = left + ((float)(i % GRID) + 0.5f) * cell;
