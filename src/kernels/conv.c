@@ -72,7 +72,8 @@ static bool make(state *s, nb__primitive *p, int64_t images) {
     dnnl_alg_kind_t         direct = dnnl_convolution_direct;
     dnnl_status_t           status;
     if (v->kind == NB__CONV_FORWARD)
-        status = dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_inference, direct, &x, &w, NULL, &y, stride, dilation, before, after);
+        status = dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_inference, direct, &x, &w, NULL, &y, stride, dilation, before,
+                                                            after);
     else if (v->kind == NB__CONV_INPUT)
         status = dnnl_dilated_convolution_backward_data_desc_init(&d, direct, &x, &w, &y, stride, dilation, before, after);
     else

@@ -96,7 +96,8 @@ const nb__gemm_loops *nb__gemm_of(const nb__isa *isa) {
 static double cost(const nb__product *p, int width) {
     double m = (double)p->m, n = (double)p->n, k = (double)p->k;
     double blocks = (double)ceil_div(p->m, 6) * (double)ceil_div(p->n, width) * (6 * k + 20);
-    double pack = (p->b[1] == 1 ? 0.2 : 1.5) * k * n * (double)(p->rows ? p->down : 1), write = (p->c[1] == 1 ? 0.2 : 2.5) * m * n * (k / NB__GEMM_DEPTH + 1);
+    double pack = (p->b[1] == 1 ? 0.2 : 1.5) * k * n * (double)(p->rows ? p->down : 1);
+    double write = (p->c[1] == 1 ? 0.2 : 2.5) * m * n * (k / NB__GEMM_DEPTH + 1);
     return blocks + pack + write;
 }
 
@@ -106,12 +107,13 @@ static void choose_roles(nb__product *p, int width) {
     if (cost(&other, width) < cost(p, width)) *p = other;
 }
 
-void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
+void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add,
+             float *pack) {
     nb__product p = {.m = m, .n = n, .k = k, .a = {a.row, a.column}, .b = {b.row, b.column}, .c = {c.row, c.column}};
     choose_roles(&p, loops->width);
     float *first = p.swapped ? b.data : a.data, *second = p.swapped ? a.data : b.data;
-    loops->product((nb__matrix){first, p.a[0], p.a[1]}, (nb__matrix){second, p.b[0], p.b[1]}, (nb__matrix){c.data, p.c[0], p.c[1]}, p.m, p.n,
-                   p.k, add, pack);
+    loops->product((nb__matrix){first, p.a[0], p.a[1]}, (nb__matrix){second, p.b[0], p.b[1]},
+                   (nb__matrix){c.data, p.c[0], p.c[1]}, p.m, p.n, p.k, add, pack);
 }
 
 typedef struct own {

@@ -147,7 +147,8 @@ static void order_weights(const state *s, const nb_array *array, float *weights,
         for (int64_t c = 0; c < s->channels; c++)
             for (int64_t u = 0; u < v->kh; u++)
                 for (int64_t t = 0; t < v->kw; t++) {
-                    float *in_array = (float *)array->data + o * array->stride[0] + c * array->stride[1] + u * array->stride[2] + t * array->stride[3];
+                    float *in_array = (float *)array->data + o * array->stride[0] + c * array->stride[1] + u * array->stride[2] +
+                                      t * array->stride[3];
                     float *in_shared = shared_at(s, weights, o / s->outputs, o % s->outputs, (u * v->kw + t) * s->channels + c);
                     *(back ? in_array : in_shared) = *(back ? in_shared : in_array);
                 }

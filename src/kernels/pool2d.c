@@ -33,8 +33,8 @@ static const nb__pool_loops *loops_of(const nb__isa *isa) {
 
 static double factor(const state *s, const nb__window *row, const nb__window *column) {
     bool   inside = s->a.exclude_padding || s->a.adaptive;
-    double n = inside ? (double)(row->last - row->first) * (double)(column->last - column->first) : (double)row->whole * (double)column->whole;
-    return 1 / n;
+    if (inside) return 1 / ((double)(row->last - row->first) * (double)(column->last - column->first));
+    return 1 / ((double)row->whole * (double)column->whole);
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
