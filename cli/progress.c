@@ -52,10 +52,10 @@ void progress_line(const progress *p, const char *format, ...) {
     fputc('\n', stderr);
 }
 
-static void draw_bar(const progress *p, double share) {
-    int full = (int)(share * BAR + 1e-9);
+static void draw_bar(const progress *p, double share, int width) {
+    int full = (int)(share * width + 1e-9);
     fputs(p->colour ? "\033[32m" : "", stderr);
-    for (int i = 0; i < BAR; i++) {
+    for (int i = 0; i < width; i++) {
         if (i == full && p->colour) fputs("\033[90m", stderr);
         fputs(p->utf8 ? (i < full || p->colour ? "━" : "┄") : (i < full ? "#" : "-"), stderr);
     }
@@ -82,15 +82,14 @@ static void draw(progress *p, const train_state *s, const char *what) {
     p->last_drawn = cli_now();
     clock_text(done > 0 ? (p->last_drawn - p->started) * (all - done) / done : 0, left);
     snprintf(head, sizeof head, "epoch %lld/%lld ", (long long)s->epoch + 1, (long long)p->epochs);
-    snprintf(tail, sizeof tail, " %3.0f%%  loss %.4f  accuracy %.4f  %.0f images/s  %s", 100 * (double)s->batch / (double)p->steps,
-             s->loss_sum / n, s->correct / (n * (double)p->batch), images_per_second(p, s), what ? what : left);
-    if (!what) strncat(tail, " left", sizeof tail - strlen(tail) - 1);
-    fputc('\r', stderr);
+    snprintf(tail, sizeof tail, " %3.0f%%  %s%s  loss %.4f  accuracy %.4f  %.0f images/s", 100 * (double)s->batch / (double)p->steps,
+             what ? what : left, what ? "" : " left", s->loss_sum / n, s->correct / (n * (double)p->batch), images_per_second(p, s));
     room -= (int)strlen(head);
-    fprintf(stderr, "%s", head);
-    if (room >= BAR + (int)strlen(tail)) {
-        draw_bar(p, (double)s->batch / (double)p->steps);
-        room -= BAR;
+    int bar = room - (int)strlen(tail) < BAR ? room - (int)strlen(tail) : BAR;
+    fprintf(stderr, "\r%s", head);
+    if (bar >= 4) {
+        draw_bar(p, (double)s->batch / (double)p->steps, bar);
+        room -= bar;
     }
     fprintf(stderr, "%.*s\033[K", room > 0 ? room : 0, tail);
     fflush(stderr);

@@ -1,4 +1,5 @@
 /* run_folder.c: the folder of a run: its files, its lock, and what may not be overwritten. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -116,6 +117,28 @@ static bool lock(run_folder *f) {
     return cli_error("another nabla is training in %s; wait for its end, or choose another folder with -o", f->path), false;
 }
 
+/* "checkpoint.4711-0.tmp": what a trainer leaves when it is killed while it writes. */
+static bool is_leftover(const char *name) {
+    static const char *const files[] = {"model.safetensors", "checkpoint", "settings.json", "history.csv", "loss.svg", "net.svg"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t n = strlen(files[i]);
+        if (strncmp(name, files[i], n) == 0 && name[n] == '.' && strcmp(name + n + strspn(name + n, ".-0123456789"), "tmp") == 0) return true;
+    }
+    return false;
+}
+
+/* The folder is locked: nobody is writing these. */
+static void sweep(const run_folder *f) {
+    DIR *folder = opendir(f->path);
+    for (struct dirent *e; folder && (e = readdir(folder));) {
+        if (!is_leftover(e->d_name)) continue;
+        char *path = cli_join(f->path, e->d_name);
+        if (path) unlink(path);
+        free(path);
+    }
+    if (folder) closedir(folder);
+}
+
 /* The checkpoint goes first: without it, what is left cannot be taken for a run to go on with. */
 static bool clear(const run_folder *f) {
     const char *files[] = {f->checkpoint, f->model, f->settings, f->history, f->loss, f->net};
@@ -130,6 +153,7 @@ bool run_folder_open(run_folder *f, const char *path, bool resume, bool force) {
     if (resume && !cli_is_folder(path)) return cli_error("%s is a file; --resume takes the folder of a run", path), false;
     if (!resume && !make_folders(path)) return false;
     if (!lock(f)) return false;
+    sweep(f);
     if (resume) return true;
     if (force) return clear(f);
     return !holds_run(path) || refuse_run(path); /* it may have come since run_folder_usable looked */

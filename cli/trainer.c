@@ -26,6 +26,7 @@ typedef struct trainer {
     progress              progress;
     int64_t               steps, point; /* of an epoch; of one point of the loss curve */
     int64_t               resumed_step;
+    bool                  is_scoring; /* not in a training step */
     double                clock; /* when state.seconds was last brought up to date */
 } trainer;
 
@@ -176,7 +177,9 @@ static bool end_epoch(trainer *t) {
     train_state *s = &t->state;
     cli_score    score;
     progress_validating(&t->progress, s);
+    t->is_scoring = true;
     if (!cli_scorer_run(t->validation, &score, &stopped)) return false;
+    t->is_scoring = false;
     count_seconds(t);
     double images = (double)(s->batch * t->settings->batch);
     json_array_append_new(
@@ -264,8 +267,8 @@ static int explain(trainer *t) {
     const train_state *s = &t->state;
     progress_end(&t->progress);
     if (nb_error_status(nb) == NB_NOT_FINITE) {
-        cli_error("training stopped in epoch %lld, at step %lld: %s. A smaller --lr may help (it is %g)", (long long)s->epoch + 1,
-                  (long long)s->step + 1, nb_error(nb), t->settings->lr);
+        cli_error("training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g)", (long long)s->epoch + 1,
+                  t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring, nb_error(nb), t->settings->lr);
         return CLI_NO;
     }
     if (nb_error(nb) || !stopped) return cli_report(nb);
