@@ -19,19 +19,21 @@ void train_state_free(train_state *s) {
 }
 
 json_t *train_state_to_json(const train_state *s) {
-    return json_pack("{sI sI sI sf sf sf sf sI sf sf sf sf sO sO sO*}", "epoch", (json_int_t)s->epoch, "batch", (json_int_t)s->batch, "step",
-                     (json_int_t)s->step, "loss_sum", s->loss_sum, "correct", s->correct, "point_sum", s->point_sum, "point_steps",
-                     s->point_steps, "best_epoch", (json_int_t)s->best_epoch, "best_loss", s->best_loss, "best_accuracy", s->best_accuracy,
-                     "seconds", s->seconds, "step_seconds", s->step_seconds, "history", s->history, "curve", s->curve, "result", s->result);
+    return json_pack("{sI sI sI sf sf sf sf sI sf sf sf sf sO sO sO*}", "epoch", (json_int_t)s->epoch, "batch",
+                     (json_int_t)s->batch, "step", (json_int_t)s->step, "loss_sum", s->loss_sum, "correct", s->correct,
+                     "point_sum", s->point_sum, "point_steps", s->point_steps, "best_epoch", (json_int_t)s->best_epoch,
+                     "best_loss", s->best_loss, "best_accuracy", s->best_accuracy, "seconds", s->seconds, "step_seconds",
+                     s->step_seconds, "history", s->history, "curve", s->curve, "result", s->result);
 }
 
 bool train_state_from_json(train_state *s, json_t *object) {
     json_int_t  epoch, batch, step, best_epoch;
     train_state n = {0};
-    int         bad = json_unpack(object, "{sI sI sI sF sF sF sF sI sF sF sF sF so so s?o}", "epoch", &epoch, "batch", &batch, "step", &step,
-                                  "loss_sum", &n.loss_sum, "correct", &n.correct, "point_sum", &n.point_sum, "point_steps", &n.point_steps,
-                                  "best_epoch", &best_epoch, "best_loss", &n.best_loss, "best_accuracy", &n.best_accuracy, "seconds",
-                                  &n.seconds, "step_seconds", &n.step_seconds, "history", &n.history, "curve", &n.curve, "result", &n.result);
+    int         bad =
+        json_unpack(object, "{sI sI sI sF sF sF sF sI sF sF sF sF so so s?o}", "epoch", &epoch, "batch", &batch, "step", &step,
+                    "loss_sum", &n.loss_sum, "correct", &n.correct, "point_sum", &n.point_sum, "point_steps", &n.point_steps,
+                    "best_epoch", &best_epoch, "best_loss", &n.best_loss, "best_accuracy", &n.best_accuracy, "seconds",
+                    &n.seconds, "step_seconds", &n.step_seconds, "history", &n.history, "curve", &n.curve, "result", &n.result);
     if (bad || epoch < 0 || batch < 0 || step < 0 || !json_is_array(n.history) || !json_is_array(n.curve)) return false;
     n.epoch = epoch;
     n.batch = batch;
@@ -48,8 +50,8 @@ bool train_state_from_json(train_state *s, json_t *object) {
 /* Numbers with 17 digits come back as they were. */
 static char *dump(const json_t *value) { return json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(17)); }
 
-bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const train_settings *settings, const train_state *state,
-                     json_t *data) {
+bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const train_settings *settings,
+                     const train_state *state, json_t *data) {
     json_t         *s = cli_options_to_json(train_options, settings), *p = train_state_to_json(state);
     char           *settings_text = dump(s), *state_text = dump(p), *data_text = dump(data), random[64], machine[128];
     nb_random_state r = nb_get_random(nb);
@@ -58,8 +60,10 @@ bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const
     const nb_pair pairs[] = {
         {"settings", settings_text}, {"state", state_text}, {"data", data_text}, {"random", random}, {"machine", machine}};
     bool ok = settings_text && state_text && data_text;
-    if (ok) ok = nb_save(nb, f->checkpoint, tensors, (int)(sizeof pairs / sizeof *pairs), pairs);
-    else nb_fail(nb, NB_NO_MEMORY, "%s: no memory to write it", f->checkpoint);
+    if (ok)
+        ok = nb_save(nb, f->checkpoint, tensors, (int)(sizeof pairs / sizeof *pairs), pairs);
+    else
+        nb_fail(nb, NB_NO_MEMORY, "%s: no memory to write it", f->checkpoint);
     free(settings_text);
     free(state_text);
     free(data_text);
@@ -95,7 +99,8 @@ bool checkpoint_open(nb_context *nb, const run_folder *f, checkpoint *c) {
     *c = (checkpoint){0};
     if (!cli_exists(f->checkpoint)) {
         if (cli_exists(f->settings)) return (c->settings = read_settings(nb, f)) != NULL;
-        cli_error("the folder %s holds no run: it has neither checkpoint nor settings.json; start one with -o %s", f->path, f->path);
+        cli_error("the folder %s holds no run: it has neither checkpoint nor settings.json; start one with -o %s", f->path,
+                  f->path);
         return false;
     }
     c->file = nb_file_open(nb, f->checkpoint);
@@ -116,7 +121,9 @@ bool checkpoint_load(nb_context *nb, const run_folder *f, checkpoint *c, nb_list
     nb_set_random(nb, r);
     snprintf(machine, sizeof machine, "nabla %s, kernels %s, %s", NB_VERSION, nb_kernels(nb), nb_libraries());
     if (made && strcmp(made, machine) != 0)
-        fprintf(stderr, "nabla: this run was begun by %s, and goes on with %s: its last bits may differ from those of a run without a break\n",
+        fprintf(stderr,
+                "nabla: this run was begun by %s, and goes on with %s: its last bits may differ from those of a run without a "
+                "break\n",
                 made, machine);
     return true;
 }
@@ -140,17 +147,18 @@ bool settings_save(nb_context *nb, const run_folder *f, const train_settings *se
 }
 
 bool history_save(nb_context *nb, const run_folder *f, const json_t *history) {
-    static const char *const columns[] = {"epoch", "step", "learning_rate", "train_loss", "train_accuracy", "validation_loss",
-                                          "validation_accuracy", "seconds"};
+    static const char *const columns[] = {
+        "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds"};
     enum { N = sizeof columns / sizeof *columns };
-    char  *text = NULL;
-    size_t size = 0, i;
-    FILE  *out = open_memstream(&text, &size);
+    char   *text = NULL;
+    size_t  size = 0, i;
+    FILE   *out = open_memstream(&text, &size);
     json_t *row;
     if (!out) return nb_fail(nb, NB_NO_MEMORY, "%s: no memory to write it", f->history), false;
     for (int c = 0; c < N; c++) fprintf(out, "%s%c", columns[c], c + 1 < N ? ',' : '\n');
     json_array_foreach(history, i, row) {
-        for (int c = 0; c < N; c++) fprintf(out, "%.9g%c", json_number_value(json_object_get(row, columns[c])), c + 1 < N ? ',' : '\n');
+        for (int c = 0; c < N; c++)
+            fprintf(out, "%.9g%c", json_number_value(json_object_get(row, columns[c])), c + 1 < N ? ',' : '\n');
     }
     bool ok = fclose(out) == 0 && nb_write_file(nb, f->history, text, size);
     free(text);

@@ -16,16 +16,16 @@ typedef enum cli_kind { CLI_FLAG, CLI_WHOLE, CLI_REAL, CLI_TEXT, CLI_CHOICE, CLI
 
 /* One row of a command's table. The row drives parsing, help, suggestions and what settings.json says: there is no second list. */
 typedef struct cli_option {
-    char        letter;  /* 'e' for -e; 0: none */
-    const char *name;    /* "epochs" for --epochs; NULL ends the table */
-    cli_kind    kind;
-    const char *value;   /* what the help calls it, "N" */
-    size_t      offset;  /* of the field in the command's settings: bool, int64_t, double, const char *, nb_dims */
-    const char *preset;  /* the default, written as the user would; NULL: false, 0 or NULL */
-    double      low, high;      /* allowed range of numbers, both ends included */
-    const char *const *choices; /* words of a CLI_CHOICE, ended by NULL */
-    bool        is_saved;       /* belongs to a run: kept in its settings.json and restored by --resume */
-    const char *about;          /* help; lines are broken by \n */
+    char               letter; /* 'e' for -e; 0: none */
+    const char        *name;   /* "epochs" for --epochs; NULL ends the table */
+    cli_kind           kind;
+    const char        *value;     /* what the help calls it, "N" */
+    size_t             offset;    /* of the field in the command's settings: bool, int64_t, double, const char *, nb_dims */
+    const char        *preset;    /* the default, written as the user would; NULL: false, 0 or NULL */
+    double             low, high; /* allowed range of numbers, both ends included */
+    const char *const *choices;   /* words of a CLI_CHOICE, ended by NULL */
+    bool               is_saved;  /* belongs to a run: kept in its settings.json and restored by --resume */
+    const char        *about;     /* help; lines are broken by \n */
 } cli_option;
 
 #define CLI_MAX_WORDS 256
@@ -46,7 +46,7 @@ typedef struct cli_command {
     int               least, most; /* words */
     const char       *word;        /* what a missing one is, for the message */
     int (*run)(const cli_words *words, void *settings);
-    size_t            size; /* of the settings; at most CLI_SETTINGS bytes */
+    size_t size; /* of the settings; at most CLI_SETTINGS bytes */
 } cli_command;
 
 #define CLI_SETTINGS 512
@@ -81,19 +81,19 @@ int         cli_cores(void);
 /* The text of a net: a preset's, that of a file, or the words themselves. A copy to be freed, or NULL after a message. */
 char *cli_net_text(const char *typed);
 /* A net from a folder of a run (or a weights file), or from a text as above. NULL after a message. */
-nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input);
+nb_net      *cli_net_open(nb_context *nb, const char *typed, nb_dims input);
 const nb_op *cli_op_find(const char *name); /* NULL after a message with a suggestion */
-bool    cli_is_folder(const char *path);
-bool    cli_exists(const char *path);
-char   *cli_join(const char *folder, const char *name); /* folder/name, to be freed */
+bool         cli_is_folder(const char *path);
+bool         cli_exists(const char *path);
+char        *cli_join(const char *folder, const char *name); /* folder/name, to be freed */
 
 /* The two parts of a data set. */
 typedef struct cli_data {
-    char        *folder; /* absolute */
-    const char  *name;   /* "fashion-mnist", or the folder */
-    nb_dataset  *train, *validation, *test;
-    json_t      *class_names;
-    double       mean, std; /* of the training images */
+    char       *folder; /* absolute */
+    const char *name;   /* "fashion-mnist", or the folder */
+    nb_dataset *train, *validation, *test;
+    json_t     *class_names;
+    double      mean, std; /* of the training images */
 } cli_data;
 
 /* Finds the folder; false after a message. */
@@ -108,11 +108,11 @@ typedef struct cli_score {
     double loss, accuracy, seconds;
 } cli_score;
 typedef struct cli_scorer cli_scorer;
-nb_tensor  *cli_count_right(nb_tensor *logits, nb_tensor *labels);
-cli_scorer *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double mean, double std);
-void        cli_scorer_free(cli_scorer *s);
+nb_tensor                *cli_count_right(nb_tensor *logits, nb_tensor *labels);
+cli_scorer               *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double mean, double std);
+void                      cli_scorer_free(cli_scorer *s);
 /* False when the context failed, or when *stop became true (NULL: never). */
-bool        cli_scorer_run(cli_scorer *s, cli_score *score, const volatile sig_atomic_t *stop);
+bool cli_scorer_run(cli_scorer *s, cli_score *score, const volatile sig_atomic_t *stop);
 
 /* ------------------------------------------------------------------------------------------------------------------ pictures -- */
 

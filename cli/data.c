@@ -39,19 +39,24 @@ nb_context *cli_open(int64_t threads, uint64_t seed) {
 #define FASHION_FOLDER "/usr/share/datasets/fashion-mnist"
 
 /* Xiao, Rasul & Vollgraf, Fashion-MNIST, 2017. */
-static const char *const fashion_names[] = {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"};
+static const char *const fashion_names[] = {"t-shirt", "trouser", "pullover", "dress", "coat",
+                                            "sandal",  "shirt",   "sneaker",  "bag",   "boot"};
 
 bool cli_data_find(cli_data *d, const char *typed) {
     char path[PATH_MAX];
     bool is_fashion = strcmp(typed, "fashion-mnist") == 0;
     if (is_fashion && !cli_is_folder(FASHION_FOLDER))
         return cli_error("the data set fashion-mnist is not installed: there is no folder " FASHION_FOLDER
-                         "; install it with 'apt install dataset-fashion-mnist'"), false;
+                         "; install it with 'apt install dataset-fashion-mnist'"),
+               false;
     if (!is_fashion && !cli_is_folder(typed)) {
         const char *near = cli_nearest(typed, (const char *const[]){"fashion-mnist", NULL});
-        if (cli_exists(typed)) cli_error("--data %s is a file; give the folder that holds the four files of MNIST", typed);
-        else if (near) cli_error("--data %s: there is no such folder; did you mean %s?", typed, near);
-        else cli_error("--data %s: there is no such folder; give one with the four files of MNIST, or fashion-mnist", typed);
+        if (cli_exists(typed))
+            cli_error("--data %s is a file; give the folder that holds the four files of MNIST", typed);
+        else if (near)
+            cli_error("--data %s: there is no such folder; did you mean %s?", typed, near);
+        else
+            cli_error("--data %s: there is no such folder; give one with the four files of MNIST, or fashion-mnist", typed);
         return false;
     }
     if (!realpath(is_fashion ? FASHION_FOLDER : typed, path)) return cli_error("--data %s: %s", typed, strerror(errno)), false;
@@ -94,11 +99,13 @@ bool cli_data_read(nb_context *nb, cli_data *d, bool train, uint64_t seed) {
         if (!d->train) return cli_report(nb), false;
         nb_dims a = nb_dataset_item(d->train), b = nb_dataset_item(d->test);
         if (!same_shape(a, b))
-            return cli_error("%s: the training images are %lldx%lld, but the test images are %lldx%lld; they must be of one size", d->name,
-                             (long long)a.size[1], (long long)a.size[2], (long long)b.size[1], (long long)b.size[2]), false;
+            return cli_error("%s: the training images are %lldx%lld, but the test images are %lldx%lld; they must be of one size",
+                             d->name, (long long)a.size[1], (long long)a.size[2], (long long)b.size[1], (long long)b.size[2]),
+                   false;
         if (nb_dataset_classes(d->test) > nb_dataset_classes(d->train))
             return cli_error("%s: the test part has the label %lld, but the training part only 0 to %lld", d->name,
-                             (long long)nb_dataset_classes(d->test) - 1, (long long)nb_dataset_classes(d->train) - 1), false;
+                             (long long)nb_dataset_classes(d->test) - 1, (long long)nb_dataset_classes(d->train) - 1),
+                   false;
         if (!split(nb, d, seed)) return false;
     }
     name_classes(d);
@@ -129,10 +136,14 @@ bool cli_fits(nb_net *net, const cli_data *d) {
     shape_text(out, a, sizeof a);
     if (out.rank == 1 && (out.size[0] == classes || (!d->train && out.size[0] > classes))) return true;
     if (out.rank == 1)
-        cli_error("the net ends with %s numbers for each image, but %s has %lld classes: end it with 'linear %lld'", a, d->name, classes, classes);
+        cli_error(
+            "the net ends with %s numbers for each image, but %s has %lld classes (labels up to %lld): end it with 'linear %lld'",
+            a, d->name, classes, classes - 1, classes);
     else
-        cli_error("the net ends with %s numbers for each image, but one for each of the %lld classes of %s is needed: end it with 'flatten, "
-                  "linear %lld'", a, classes, d->name, classes);
+        cli_error("the net ends with %s numbers for each image, but one for each of the %lld classes of %s is needed: end it "
+                  "with 'flatten, "
+                  "linear %lld'",
+                  a, classes, d->name, classes);
     return false;
 }
 
@@ -162,7 +173,9 @@ char *cli_net_text(const char *typed) {
     if (is_word && (strchr(typed, '/') || strchr(typed, '.'))) return cli_error("there is no file %s with a net", typed), NULL;
     const char *near = is_word ? cli_nearest(typed, presets) : NULL;
     if (near && !nb_op_find(typed)) /* "elu" is a layer */
-        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('nabla help net')", typed, near), NULL;
+        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('nabla help net')",
+                         typed, near),
+               NULL;
     return strdup(typed);
 }
 
@@ -174,7 +187,8 @@ nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input) {
         if (path && cli_exists(path)) {
             if (!(net = nb_net_load(nb, path))) cli_report(nb);
         } else {
-            cli_error("the folder %s has no model.safetensors; it is written at the end of the first epoch of nabla train", typed);
+            cli_error("the folder %s has no model.safetensors; it is written at the end of the first epoch of nabla train",
+                      typed);
         }
         free(path);
         return net;

@@ -18,14 +18,16 @@ static const cli_option options[] = {
      "the computation graph of a training step: operators, loss\nand gradients"},
     {0, "neurons", CLI_FLAG, NULL, offsetof(draw_settings, neurons), NULL, 0, 0, NULL, false,
      "neurons and weights, for nets of at most 64 neurons a layer"},
-    {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false, "of one item, for a net from a text"},
+    {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false,
+     "of one item, for a net from a text"},
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
 };
 
 /* The graph of a training step with 64 items: cross-entropy and the gradients of all parameters. */
 static char *draw_ops(nb_context *nb, nb_net *net) {
     nb_dims shape = nb_net_input(net), out = nb_net_output(net);
-    if (out.rank != 1) return nb_fail(nb, NB_INVALID, "the net ends with more than one axis; its loss needs one number for each class"), NULL;
+    if (out.rank != 1)
+        return nb_fail(nb, NB_INVALID, "the net ends with more than one axis; its loss needs one number for each class"), NULL;
     memmove(shape.size + 1, shape.size, (size_t)shape.rank++ * sizeof *shape.size);
     shape.size[0] = 64;
     nb_tensor *x = nb_input(nb, "x", NB_F32, shape), *y = nb_input(nb, "y", NB_I64, nb_shape(64));
@@ -68,7 +70,8 @@ const cli_command cli_draw_command = {
     .name = "draw",
     .usage = "draw NET|DIR [-o FILE] [options]",
     .about = "draw a net: its layers, its computation graph or its neurons",
-    .details = "Draws a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder of a trained net.",
+    .details =
+        "Draws a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder of a trained net.",
     .examples = "  nabla draw cnn -o cnn.svg\n"
                 "  nabla draw 'flatten, linear 16, relu, linear 10' --ops -o graph.svg\n"
                 "  nabla draw 'linear 4, tanh, linear 1' --input 2 --neurons -o xor.svg\n",

@@ -30,7 +30,8 @@ static bool read_needs(nb_context *nb, const char *path, cli_data *d, const char
         d->mean = strtod(mean, NULL);
         d->std = strtod(std, NULL);
         if (!*data && trained_on) *data = trained_on;
-        ok = *data ? cli_data_find(d, *data) : (cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false);
+        ok = *data ? cli_data_find(d, *data)
+                   : (cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false);
     } else {
         cli_error("%s does not say how to normalise images; only nets saved by nabla train can be scored", path);
     }
@@ -41,8 +42,8 @@ static bool read_needs(nb_context *nb, const char *path, cli_data *d, const char
 static void print(const eval_settings *s, const cli_score *score, int64_t images) {
     double rate = score->seconds > 0 ? (double)images / score->seconds : 0;
     if (s->json) {
-        json_t *object = json_pack("{sf sf sI sf sf}", "accuracy", score->accuracy, "loss", score->loss, "images", (json_int_t)images, "seconds",
-                                   score->seconds, "images_per_second", rate);
+        json_t *object = json_pack("{sf sf sI sf sf}", "accuracy", score->accuracy, "loss", score->loss, "images",
+                                   (json_int_t)images, "seconds", score->seconds, "images_per_second", rate);
         char   *text = json_dumps(object, JSON_REAL_PRECISION(9));
         printf("%s\n", text ? text : "{}");
         free(text);

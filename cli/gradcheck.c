@@ -9,8 +9,10 @@ typedef struct gradcheck_settings {
 } gradcheck_settings;
 
 static const cli_option options[] = {
-    {0, "order", CLI_WHOLE, "1|2", offsetof(gradcheck_settings, order), NULL, 1, 2, NULL, false, "first or second derivatives only [both]"},
-    {'s', "seed", CLI_WHOLE, "N", offsetof(gradcheck_settings, seed), "0", 0, 4294967295.0, NULL, false, "of operands and upstream gradients"},
+    {0, "order", CLI_WHOLE, "1|2", offsetof(gradcheck_settings, order), NULL, 1, 2, NULL, false,
+     "first or second derivatives only [both]"},
+    {'s', "seed", CLI_WHOLE, "N", offsetof(gradcheck_settings, seed), "0", 0, 4294967295.0, NULL, false,
+     "of operands and upstream gradients"},
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
 };
 
@@ -42,8 +44,11 @@ static void check(nb_context *nb, const nb_op *op, tally *t) {
         nb_error_clear(nb);
         t->failed++;
     }
-    if (!made && !t->failed) printf("%-24s has no derivative\n", op->name);
-    else printf("%-24s %4lld checks, %7lld entries, worst %.2g of what is allowed\n", op->name, (long long)(t->passed + t->failed), (long long)t->entries, t->worst);
+    if (!made && !t->failed)
+        printf("%-24s has no derivative\n", op->name);
+    else
+        printf("%-24s %4lld checks, %7lld entries, worst %.2g of what is allowed\n", op->name, (long long)(t->passed + t->failed),
+               (long long)t->entries, t->worst);
     t->all_passed += t->passed;
     t->all_failed += t->failed;
     fflush(stdout);
@@ -68,9 +73,10 @@ const cli_command cli_gradcheck_command = {
     .name = "gradcheck",
     .usage = "gradcheck [OPERATOR...] [options]",
     .about = "check derivatives against central differences",
-    .details = "Compares first and second derivatives with central differences in double, on the samples that each operator declares:\n"
-               "random upstream gradients, strided and broadcast operands, sizes 0 and 1, one tensor as two operands. A check is one\n"
-               "operator, sample and order, with all entries of its Jacobian. Exit code 1 if one fails.",
+    .details =
+        "Compares first and second derivatives with central differences in double, on the samples that each operator declares:\n"
+        "random upstream gradients, strided and broadcast operands, sizes 0 and 1, one tensor as two operands. A check is one\n"
+        "operator, sample and order, with all entries of its Jacobian. Exit code 1 if one fails.",
     .examples = "  nabla gradcheck\n"
                 "  nabla gradcheck matmul conv2d --order 2\n",
     .options = options,

@@ -82,7 +82,9 @@ static int count_samples(const nb_op *op) {
 static void tell(const nb_op *op) {
     printf("%s\n", op->name);
     printf("  formula     %s\n", op->formula);
-    printf("  derivative  %s\n", op->gradient ? op->gradient : op->kind == NB_COMPOSITION ? "by the operators it is made of" : "none: it stops with an error here");
+    printf("  derivative  %s\n", op->gradient                 ? op->gradient
+                                 : op->kind == NB_COMPOSITION ? "by the operators it is made of"
+                                                              : "none: it stops with an error here");
     printf("  kind        %s: %s\n", kind_name(op->kind), kind_meaning(op->kind));
     if (op->kind != NB_COMPOSITION && op->arity < 0) printf("  operands    one or more\n");
     if (op->kind != NB_COMPOSITION && op->arity >= 0) printf("  operands    %d\n", op->arity);
@@ -111,8 +113,10 @@ const nb_op *cli_op_find(const char *name) {
     for (; n < MOST && (op = nb_op_at(n)); n++) names[n] = op->name;
     names[n] = NULL;
     const char *near = cli_nearest(name, names);
-    if (near) cli_error("there is no operator '%s': did you mean '%s'? 'nabla ops' lists all", name, near);
-    else cli_error("there is no operator '%s': 'nabla ops' lists all", name);
+    if (near)
+        cli_error("there is no operator '%s': did you mean '%s'? 'nabla ops' lists all", name, near);
+    else
+        cli_error("there is no operator '%s': 'nabla ops' lists all", name);
     return NULL;
 }
 
@@ -120,8 +124,9 @@ const cli_command cli_ops_command = {
     .name = "ops",
     .usage = "ops [NAME...]",
     .about = "list the operators with formula and derivative",
-    .details = "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y), in LaTeX without\n"
-               "dollars; with names, all that is known of those.",
+    .details =
+        "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y), in LaTeX without\n"
+        "dollars; with names, all that is known of those.",
     .examples = "  nabla ops\n"
                 "  nabla ops matmul softmax\n",
     .options = options,

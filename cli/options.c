@@ -34,7 +34,8 @@ static int distance(const char *a, const char *b) {
             int cost = last[j - 1] + (a[i - 1] != b[j - 1]);
             if (last[j] + 1 < cost) cost = last[j] + 1;
             if (now[j - 1] + 1 < cost) cost = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < cost) cost = before[j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < cost)
+                cost = before[j - 2] + 1;
             now[j] = cost;
         }
     }
@@ -65,7 +66,7 @@ static bool parse_whole(const cli_option *o, const char *text, int64_t *value) {
     char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
-    bool whole = end != text && !*end && !isspace((unsigned char)*text);
+    bool      whole = end != text && !*end && !isspace((unsigned char)*text);
     if (whole && !errno && (double)v >= o->low && (double)v <= o->high) {
         *value = v;
         return true;
@@ -116,8 +117,10 @@ static bool parse_choice(const cli_option *o, const char *text, const char **val
     size_t      used = 0;
     for (const char *const *c = o->choices; *c && used < sizeof list; c++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", c == o->choices ? "" : c[1] ? ", " : " or ", *c);
-    if (near) cli_error("--%s %s: did you mean %s? The choices are %s", o->name, text, near, list);
-    else cli_error("--%s %s: choose %s", o->name, *text ? text : "''", list);
+    if (near)
+        cli_error("--%s %s: did you mean %s? The choices are %s", o->name, text, near, list);
+    else
+        cli_error("--%s %s: choose %s", o->name, *text ? text : "''", list);
     return false;
 }
 
@@ -171,8 +174,10 @@ static bool unknown(const cli_command *command, const char *typed, size_t length
     size_t dashes = strspn(typed, "-");
     snprintf(name, sizeof name, "%.*s", (int)(length - dashes), typed + dashes);
     const char *near = strlen(name) > 1 ? cli_nearest(name, names) : NULL;
-    if (near) cli_error("unknown option %.*s: did you mean --%s? See 'nabla help %s'", (int)length, typed, near, command->name);
-    else cli_error("unknown option %.*s: see 'nabla help %s' for those there are", (int)length, typed, command->name);
+    if (near)
+        cli_error("unknown option %.*s: did you mean --%s? See 'nabla help %s'", (int)length, typed, near, command->name);
+    else
+        cli_error("unknown option %.*s: see 'nabla help %s' for those there are", (int)length, typed, command->name);
     return false;
 }
 
@@ -253,8 +258,8 @@ bool cli_was_given(const cli_command *command, const cli_words *words, const cha
 static void print_option(const cli_option *o, int width) {
     char        left[64];
     const char *text = o->about, *end;
-    snprintf(left, sizeof left, "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name,
-             o->value ? " " : "", o->value ? o->value : "");
+    snprintf(left, sizeof left, "%s%c%s--%s%s%s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
+             o->name, o->value ? " " : "", o->value ? o->value : "");
     printf("  %-*s", width, left);
     while ((end = strchr(text, '\n'))) {
         printf("  %.*s\n  %-*s", (int)(end - text), text, width, "");
@@ -308,7 +313,9 @@ static bool value_from_json(const cli_option *o, void *at, json_t *v) {
         /* 0 stands for a default that the table cannot name (threads: one for each core). */
         return json_is_integer(v) && (((double)i >= o->low && (double)i <= o->high) || (i == 0 && !o->preset));
     }
-    case CLI_REAL: *(double *)at = json_number_value(v); return json_is_number(v) && json_number_value(v) >= o->low && json_number_value(v) <= o->high;
+    case CLI_REAL:
+        *(double *)at = json_number_value(v);
+        return json_is_number(v) && json_number_value(v) >= o->low && json_number_value(v) <= o->high;
     case CLI_TEXT: *(const char **)at = json_string_value(v); return json_is_string(v) && *json_string_value(v);
     case CLI_CHOICE:
         for (const char *const *c = o->choices; json_is_string(v) && *c; c++) {
@@ -327,8 +334,11 @@ bool cli_options_from_json(const cli_option *options, void *settings, json_t *ob
         if (!o->is_saved) continue;
         json_t *v = json_object_get(object, o->name);
         if (v && value_from_json(o, field(o, settings), v)) continue;
-        if (v) cli_error("%s: \"%s\" has a value that --%s does not take; mend it, or train anew with --force", where, o->name, o->name);
-        else cli_error("%s: \"%s\" is missing; mend it, or train anew with --force", where, o->name);
+        if (v)
+            cli_error("%s: \"%s\" has a value that --%s does not take; mend it, or train anew with --force", where, o->name,
+                      o->name);
+        else
+            cli_error("%s: \"%s\" is missing; mend it, or train anew with --force", where, o->name);
         return false;
     }
     return true;

@@ -35,7 +35,8 @@ static int spawn(const char *const argv[], int in, int out) {
     if (!error) error = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (error) return error;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : WIFEXITED(status) && WEXITSTATUS(status) == 127 ? ENOENT : -1;
 }
 
@@ -52,7 +53,8 @@ char *cli_filter(const char *const argv[], const char *input, size_t *size, bool
     }
     if (!error && !(text = read_all(out, size))) error = ENOMEM;
     *missing = error == ENOENT;
-    if (error && !*missing) cli_error("%s did not make the picture: %s", argv[0], error < 0 ? "see its message above" : strerror(error));
+    if (error && !*missing)
+        cli_error("%s did not make the picture: %s", argv[0], error < 0 ? "see its message above" : strerror(error));
     if (in) fclose(in);
     if (out) fclose(out);
     return text;
@@ -68,8 +70,8 @@ static char *other_ending(const char *path, const char *ending) {
 }
 
 /* Source through a program into a file; the source itself where the program is missing. */
-static bool write_through(nb_context *nb, const char *const argv[], const char *source, const char *path, const char *source_ending,
-                          const char *package, bool *drawn) {
+static bool write_through(nb_context *nb, const char *const argv[], const char *source, const char *path,
+                          const char *source_ending, const char *package, bool *drawn) {
     bool   missing, ok;
     size_t size = 0;
     char  *picture = cli_filter(argv, source, &size, &missing);
@@ -82,8 +84,8 @@ static bool write_through(nb_context *nb, const char *const argv[], const char *
     char *other = other_ending(path, source_ending);
     ok = other && nb_write_file(nb, other, source, strlen(source));
     if (ok && missing)
-        fprintf(stderr, "nabla: %s is not installed, so the source was written as %s instead of %s; 'apt install %s' brings it\n", argv[0],
-                other, path, package);
+        fprintf(stderr, "nabla: %s is not installed, so the source was written as %s instead of %s; 'apt install %s' brings it\n",
+                argv[0], other, path, package);
     free(other);
     return ok;
 }
@@ -135,24 +137,25 @@ static void loss_script(FILE *out, const train_state *s, int64_t steps_an_epoch)
     block(out, "validation_loss", s->history, "validation_loss");
     block(out, "train_accuracy", s->history, "train_accuracy");
     block(out, "validation_accuracy", s->history, "validation_accuracy");
-    fprintf(out, "set terminal svg size 960,400 font 'Helvetica,Arial,sans-serif,13' background rgb 'white'\n"
-                 "set multiplot layout 1,2\n"
-                 "set border 3 lc rgb '#888888'\n"
-                 "set tics nomirror out textcolor rgb '#444444'\n"
-                 "set grid lc rgb '#e6e6e6' lt 1\n"
-                 "set xlabel 'epoch' textcolor rgb '#444444'\n"
-                 "set xrange [0:%lld]\n"
-                 "set yrange [0:*]\n"
-                 "set key top right samplen 2 spacing 1.3\n"
-                 "set title 'loss'\n"
-                 "plot $curve with lines lw 2 lc rgb '#3b6fb6' title 'training', \\\n"
-                 "     $validation_loss with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
-                 "set yrange [*:*]\n"
-                 "set key bottom right\n"
-                 "set title 'accuracy'\n"
-                 "plot $train_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#3b6fb6' title 'training', \\\n"
-                 "     $validation_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
-                 "unset multiplot\n",
+    fprintf(out,
+            "set terminal svg size 960,400 font 'Helvetica,Arial,sans-serif,13' background rgb 'white'\n"
+            "set multiplot layout 1,2\n"
+            "set border 3 lc rgb '#888888'\n"
+            "set tics nomirror out textcolor rgb '#444444'\n"
+            "set grid lc rgb '#e6e6e6' lt 1\n"
+            "set xlabel 'epoch' textcolor rgb '#444444'\n"
+            "set xrange [0:%lld]\n"
+            "set yrange [0:*]\n"
+            "set key top right samplen 2 spacing 1.3\n"
+            "set title 'loss'\n"
+            "plot $curve with lines lw 2 lc rgb '#3b6fb6' title 'training', \\\n"
+            "     $validation_loss with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
+            "set yrange [*:*]\n"
+            "set key bottom right\n"
+            "set title 'accuracy'\n"
+            "plot $train_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#3b6fb6' title 'training', \\\n"
+            "     $validation_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
+            "unset multiplot\n",
             (long long)s->epoch);
 }
 
@@ -164,7 +167,8 @@ bool plot_loss(nb_context *nb, const run_folder *f, const train_state *s, int64_
     if (!out) return nb_fail(nb, NB_NO_MEMORY, "%s: no memory to draw it", f->loss), false;
     loss_script(out, s, steps_an_epoch);
     bool ok = fclose(out) == 0;
-    if (ok) ok = write_through(nb, (const char *const[]){"gnuplot", "-d", "-", NULL}, script, f->loss, "gp", "gnuplot-nox", &drawn);
+    if (ok)
+        ok = write_through(nb, (const char *const[]){"gnuplot", "-d", "-", NULL}, script, f->loss, "gp", "gnuplot-nox", &drawn);
     free(script);
     return ok;
 }

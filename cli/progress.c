@@ -65,8 +65,10 @@ static void draw_bar(const progress *p, double share, int width) {
 /* "1:05" or "2:03:09". */
 static void clock_text(double seconds, char text[16]) {
     int s = seconds < 3e7 ? (int)(seconds + 0.5) : 30000000;
-    if (s < 3600) snprintf(text, 16, "%d:%02d", s / 60, s % 60);
-    else snprintf(text, 16, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
+    if (s < 3600)
+        snprintf(text, 16, "%d:%02d", s / 60, s % 60);
+    else
+        snprintf(text, 16, "%d:%02d:%02d", s / 3600, s / 60 % 60, s % 60);
 }
 
 static double images_per_second(const progress *p, const train_state *s) {
@@ -82,8 +84,9 @@ static void draw(progress *p, const train_state *s, const char *what) {
     p->last_drawn = cli_now();
     clock_text(done > 0 ? (p->last_drawn - p->started) * (all - done) / done : 0, left);
     snprintf(head, sizeof head, "epoch %lld/%lld ", (long long)s->epoch + 1, (long long)p->epochs);
-    snprintf(tail, sizeof tail, " %3.0f%%  %s%s  loss %.4f  accuracy %.4f  %.0f images/s", 100 * (double)s->batch / (double)p->steps,
-             what ? what : left, what ? "" : " left", s->loss_sum / n, s->correct / (n * (double)p->batch), images_per_second(p, s));
+    snprintf(tail, sizeof tail, " %3.0f%%  %s%s  loss %.4f  accuracy %.4f  %.0f images/s",
+             100 * (double)s->batch / (double)p->steps, what ? what : left, what ? "" : " left", s->loss_sum / n,
+             s->correct / (n * (double)p->batch), images_per_second(p, s));
     room -= (int)strlen(head);
     int bar = room - (int)strlen(tail) < BAR ? room - (int)strlen(tail) : BAR;
     fprintf(stderr, "\r%s", head);
@@ -107,9 +110,10 @@ void progress_epoch(progress *p, const train_state *s) {
     const json_t *row = json_array_get(s->history, json_array_size(s->history) - 1);
     long long     epoch = (long long)json_integer_value(json_object_get(row, "epoch"));
     progress_end(p);
-    progress_line(p, "epoch %lld/%lld  loss %.4f  accuracy %.4f  validation loss %.4f  accuracy %.4f  %.0f images/s  %.1f s%s", epoch,
-                  (long long)p->epochs, json_real_value(json_object_get(row, "train_loss")),
-                  json_real_value(json_object_get(row, "train_accuracy")), json_real_value(json_object_get(row, "validation_loss")),
+    progress_line(p, "epoch %lld/%lld  loss %.4f  accuracy %.4f  validation loss %.4f  accuracy %.4f  %.0f images/s  %.1f s%s",
+                  epoch, (long long)p->epochs, json_real_value(json_object_get(row, "train_loss")),
+                  json_real_value(json_object_get(row, "train_accuracy")),
+                  json_real_value(json_object_get(row, "validation_loss")),
                   json_real_value(json_object_get(row, "validation_accuracy")), images_per_second(p, s), s->seconds,
                   epoch == s->best_epoch ? "  best" : "");
 }

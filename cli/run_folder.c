@@ -59,7 +59,8 @@ static bool holds_run(const char *folder) {
 }
 
 static bool refuse_run(const char *path) {
-    cli_error("the folder %s holds a run already. Go on with it: nabla train --resume %s; or keep it and choose another folder with -o; or "
+    cli_error("the folder %s holds a run already. Go on with it: nabla train --resume %s; or keep it and choose another folder "
+              "with -o; or "
               "replace it with --force",
               path, path);
     return false;
@@ -82,13 +83,14 @@ static char *existing_parent(const char *path) {
 
 bool run_folder_usable(const char *path, bool force) {
     bool exists = cli_exists(path);
-    if (exists && !cli_is_folder(path))
-        return cli_error("%s is a file; choose a folder to write to with -o", path), false;
+    if (exists && !cli_is_folder(path)) return cli_error("%s is a file; choose a folder to write to with -o", path), false;
     if (exists && !force && holds_run(path)) return refuse_run(path);
     char *parent = existing_parent(path);
     bool  ok = parent && cli_is_folder(parent) && access(parent, W_OK | X_OK) == 0;
-    if (!ok && parent && !cli_is_folder(parent)) cli_error("cannot make the folder %s: %s is a file; choose another folder with -o", path, parent);
-    else if (!ok) cli_error("cannot write to the folder %s: %s; choose another with -o", path, strerror(errno));
+    if (!ok && parent && !cli_is_folder(parent))
+        cli_error("cannot make the folder %s: %s is a file; choose another folder with -o", path, parent);
+    else if (!ok)
+        cli_error("cannot write to the folder %s: %s; choose another with -o", path, strerror(errno));
     free(parent);
     return ok;
 }
@@ -122,7 +124,8 @@ static bool is_leftover(const char *name) {
     static const char *const files[] = {"model.safetensors", "checkpoint", "settings.json", "history.csv", "loss.svg", "net.svg"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t n = strlen(files[i]);
-        if (strncmp(name, files[i], n) == 0 && name[n] == '.' && strcmp(name + n + strspn(name + n, ".-0123456789"), "tmp") == 0) return true;
+        if (strncmp(name, files[i], n) == 0 && name[n] == '.' && strcmp(name + n + strspn(name + n, ".-0123456789"), "tmp") == 0)
+            return true;
     }
     return false;
 }
@@ -149,7 +152,8 @@ static bool clear(const run_folder *f) {
 
 bool run_folder_open(run_folder *f, const char *path, bool resume, bool force) {
     if (!names(f, path)) return false;
-    if (resume && !cli_exists(path)) return cli_error("there is no folder %s to go on with; start a run with -o %s", path, path), false;
+    if (resume && !cli_exists(path))
+        return cli_error("there is no folder %s to go on with; start a run with -o %s", path, path), false;
     if (resume && !cli_is_folder(path)) return cli_error("%s is a file; --resume takes the folder of a run", path), false;
     if (!resume && !make_folders(path)) return false;
     if (!lock(f)) return false;

@@ -34,8 +34,10 @@ cli_scorer *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double me
     s->x = nb_input(nb, "images", NB_F32, shape);
     s->y = nb_input(nb, "labels", NB_I64, nb_shape(batch));
     nb_tensor *logits = nb_net_apply(net, s->x, NB_EVAL);
-    nb_tensor *loss = nb_cross_entropy(logits, s->y, &(nb_class_options){.reduction = NB_REDUCE_SUM, .ignore = true, .ignore_index = -1});
-    s->program = nb_compile_with(nb, nb_list_of(nb, loss, cli_count_right(logits, s->y)), &(nb_compile_options){.check_finite = true});
+    nb_tensor *loss =
+        nb_cross_entropy(logits, s->y, &(nb_class_options){.reduction = NB_REDUCE_SUM, .ignore = true, .ignore_index = -1});
+    s->program =
+        nb_compile_with(nb, nb_list_of(nb, loss, cli_count_right(logits, s->y)), &(nb_compile_options){.check_finite = true});
     nb_next_step(nb);
     if (s->loader && !nb_error(nb)) return s;
     cli_scorer_free(s);

@@ -32,15 +32,18 @@ static const char *scaled(double n, const char *unit, char text[32]) {
     static const char prefix[] = {' ', 'k', 'M', 'G', 'T', 'P'};
     int               i = 0;
     while (n >= 999.5 && i < 5) n /= 1000, i++;
-    if (i == 0) snprintf(text, 32, "%.0f  %s", n, unit);
-    else snprintf(text, 32, "%.*f %c%s", n < 9.995 ? 2 : n < 99.95 ? 1 : 0, n, prefix[i], unit);
+    if (i == 0)
+        snprintf(text, 32, "%.0f  %s", n, unit);
+    else
+        snprintf(text, 32, "%.*f %c%s", n < 9.995 ? 2 : n < 99.95 ? 1 : 0, n, prefix[i], unit);
     return text;
 }
 
 static const char *shape(nb_dims d, char text[64]) {
     size_t used = 0;
     text[0] = 0;
-    for (int i = 0; i < d.rank && used < 64; i++) used += (size_t)snprintf(text + used, 64 - used, "%s%lld", i ? "x" : "", (long long)d.size[i]);
+    for (int i = 0; i < d.rank && used < 64; i++)
+        used += (size_t)snprintf(text + used, 64 - used, "%s%lld", i ? "x" : "", (long long)d.size[i]);
     return text;
 }
 
@@ -55,16 +58,16 @@ static void print(nb_context *nb, nb_net *net) {
     rule();
     for (int i = 0; i < nb_net_layer_count(net); i++) {
         nb_layer_info l = nb_net_layer_info(net, i);
-        printf("%-22s %-18s %14s %14s %10s %8s\n", l.path, l.type, shape(l.output, a), grouped(l.parameters, b), scaled(l.flops, "", c),
-               scaled((double)l.bytes, "B", d));
+        printf("%-22s %-18s %14s %14s %10s %8s\n", l.path, l.type, shape(l.output, a), grouped(l.parameters, b),
+               scaled(l.flops, "", c), scaled((double)l.bytes, "B", d));
         parameters += l.parameters;
         trainable += l.trainable;
         bytes += l.bytes;
         flops += l.flops;
     }
     rule();
-    printf("%-22s %-18s %14s %14s %10s %8s\n\n", "all", "", shape(nb_net_output(net), a), grouped(parameters, b), scaled(flops, "", c),
-           scaled((double)bytes, "B", d));
+    printf("%-22s %-18s %14s %14s %10s %8s\n\n", "all", "", shape(nb_net_output(net), a), grouped(parameters, b),
+           scaled(flops, "", c), scaled((double)bytes, "B", d));
     nb_list state = nb_net_state(net);
     double  weights = 0;
     for (int i = 0; i < state.n; i++) weights += (double)nb_bytes(state.at[i]);

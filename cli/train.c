@@ -26,7 +26,8 @@ const cli_option train_options[] = {
     {0, "weight-decay", CLI_REAL, "X", FIELD(weight_decay), "0", 0, 1e6, NULL, true,
      "pull of parameters to 0: added to gradients, but by adamw\nto the update"},
     {0, "l1", CLI_REAL, "X", FIELD(l1), "0", 0, 1e6, NULL, true, "penalty in the loss: X times the sum of |weight|"},
-    {'s', "seed", CLI_WHOLE, "N", FIELD(seed), "0", 0, 4294967295.0, NULL, true, "of weights, order, dropout and validation images"},
+    {'s', "seed", CLI_WHOLE, "N", FIELD(seed), "0", 0, 4294967295.0, NULL, true,
+     "of weights, order, dropout and validation images"},
     {'t', "threads", CLI_WHOLE, "N", FIELD(threads), NULL, 1, 256, NULL, true,
      "that compute; results do not depend on it [all cores]"},
     {'o', "out", CLI_TEXT, "DIR", FIELD(out), "run", 0, 0, NULL, false, "folder for all that is written"},
@@ -45,8 +46,8 @@ static bool resume_is_alone(const cli_words *words, const train_settings *s) {
         bool is_free = strcmp(o->name, "resume") == 0 || strcmp(o->name, "threads") == 0 || strcmp(o->name, "json") == 0 ||
                        strcmp(o->name, "quiet") == 0;
         if (is_free || !cli_was_given(&cli_train_command, words, o->name)) continue;
-        cli_error("--%s cannot come with --resume, which restores all options of the run in %s; leave it out, or start another run with "
-                  "-o ANOTHER-DIR",
+        cli_error("--%s cannot come with --resume, which restores all options of the run in %s; leave it out, or start "
+                  "another run with -o ANOTHER-DIR",
                   o->name, s->resume);
         return false;
     }
@@ -54,7 +55,8 @@ static bool resume_is_alone(const cli_words *words, const train_settings *s) {
 }
 
 static bool are_complete(const train_settings *s) {
-    if (!s->data) return cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false;
+    if (!s->data)
+        return cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false;
     if (!s->net) return cli_error("--net is missing: add --net cnn, mlp or lenet, or a text as in 'nabla help net'"), false;
     return true;
 }
@@ -63,8 +65,9 @@ static bool are_complete(const train_settings *s) {
 static int train_in(nb_context *nb, run_folder *f, train_settings *s, cli_data *d, checkpoint *c) {
     if (!cli_data_read(nb, d, true, (uint64_t)s->seed)) return CLI_MEND;
     if (s->batch > nb_dataset_count(d->train))
-        return cli_error("--batch %lld: there are only %lld training images (1 in 12 is kept for validation); choose a smaller batch",
-                         (long long)s->batch, (long long)nb_dataset_count(d->train));
+        return cli_error(
+            "--batch %lld: there are only %lld training images (1 in 12 is kept for validation); choose a smaller batch",
+            (long long)s->batch, (long long)nb_dataset_count(d->train));
     nb_seed(nb, (uint64_t)s->seed);
     nb_net *net = nb_net_parse(nb, s->net, nb_dataset_item(d->train));
     if (!net) return cli_report(nb);
@@ -80,7 +83,8 @@ static int train_new(train_settings *s) {
     cli_data   d = {0};
     run_folder f = {.lock = -1};
     int        code = CLI_MEND;
-    if (!are_complete(s) || !run_folder_usable(s->out, s->force) || !cli_data_find(&d, s->data)) return cli_data_free(&d), CLI_MEND;
+    if (!are_complete(s) || !run_folder_usable(s->out, s->force) || !cli_data_find(&d, s->data))
+        return cli_data_free(&d), CLI_MEND;
     char *text = cli_net_text(s->net);
     if (text) {
         nb_context *nb = cli_open(s->threads, (uint64_t)s->seed);

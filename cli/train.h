@@ -50,8 +50,8 @@ typedef struct checkpoint {
     json_t  *settings, *state, *data;
 } checkpoint;
 
-bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const train_settings *settings, const train_state *state,
-                     json_t *data);
+bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const train_settings *settings,
+                     const train_state *state, json_t *data);
 /* False after a message. A run without a checkpoint gives file NULL and its settings.json. */
 bool checkpoint_open(nb_context *nb, const run_folder *f, checkpoint *c);
 bool checkpoint_load(nb_context *nb, const run_folder *f, checkpoint *c, nb_list tensors, train_state *state);

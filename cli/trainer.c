@@ -27,7 +27,7 @@ typedef struct trainer {
     int64_t               steps, point; /* of an epoch; of one point of the loss curve */
     int64_t               resumed_step;
     bool                  is_scoring; /* not in a training step */
-    double                clock; /* when state.seconds was last brought up to date */
+    double                clock;      /* when state.seconds was last brought up to date */
 } trainer;
 
 /* The one thing a signal may touch. The second Ctrl-C ends the process at once. */
@@ -48,7 +48,8 @@ static void listen_to_signals(void) {
 static nb_optimizer *make_optimizer(const train_settings *s, nb_list parameters) {
     double rate = s->lr, decay = s->weight_decay;
     if (strcmp(s->optimizer, "sgd") == 0) return nb_sgd(parameters, rate, &(nb_sgd_options){.weight_decay = decay});
-    if (strcmp(s->optimizer, "momentum") == 0) return nb_sgd(parameters, rate, &(nb_sgd_options){.momentum = 0.9, .weight_decay = decay});
+    if (strcmp(s->optimizer, "momentum") == 0)
+        return nb_sgd(parameters, rate, &(nb_sgd_options){.momentum = 0.9, .weight_decay = decay});
     if (strcmp(s->optimizer, "nesterov") == 0)
         return nb_sgd(parameters, rate, &(nb_sgd_options){.momentum = 0.9, .nesterov = true, .weight_decay = decay});
     if (strcmp(s->optimizer, "rmsprop") == 0) return nb_rmsprop(parameters, rate, &(nb_rmsprop_options){.weight_decay = decay});
@@ -94,14 +95,14 @@ static void compile_step(trainer *t) {
     nb_next_step(nb);
 }
 
-static nb_list all_tensors(trainer *t) {
-    return nb_list_join(t->nb, nb_net_state(t->net), nb_optimizer_state(t->optimizer));
-}
+static nb_list all_tensors(trainer *t) { return nb_list_join(t->nb, nb_net_state(t->net), nb_optimizer_state(t->optimizer)); }
 
 static bool set_up(trainer *t) {
     const train_settings *s = t->settings;
     cli_data             *d = t->data;
-    t->loader = nb_loader_new(d->train, &(nb_loader_options){.batch = s->batch, .shuffle = true, .seed = (uint64_t)s->seed, .mean = d->mean, .std = d->std});
+    t->loader = nb_loader_new(
+        d->train,
+        &(nb_loader_options){.batch = s->batch, .shuffle = true, .seed = (uint64_t)s->seed, .mean = d->mean, .std = d->std});
     if (!t->loader) return false;
     t->steps = nb_loader_steps(t->loader);
     t->schedule = make_schedule(s, t->steps);
@@ -143,8 +144,10 @@ static bool save_model(trainer *t) {
     snprintf(std, sizeof std, "%.17g", t->data->std);
     snprintf(loss, sizeof loss, "%.6f", t->state.best_loss);
     snprintf(epoch, sizeof epoch, "%lld", (long long)t->state.best_epoch);
-    const nb_pair pairs[] = {{"mean", mean}, {"std", std}, {"classes", names}, {"data", t->settings->data}, {"epoch", epoch}, {"validation_loss", loss}};
-    bool ok = names && nb_net_save(t->net, t->folder->model, (int)(sizeof pairs / sizeof *pairs), pairs);
+    const nb_pair pairs[] = {{"mean", mean},     {"std", std},
+                             {"classes", names}, {"data", t->settings->data},
+                             {"epoch", epoch},   {"validation_loss", loss}};
+    bool          ok = names && nb_net_save(t->net, t->folder->model, (int)(sizeof pairs / sizeof *pairs), pairs);
     free(names);
     return ok;
 }
@@ -182,10 +185,11 @@ static bool end_epoch(trainer *t) {
     t->is_scoring = false;
     count_seconds(t);
     double images = (double)(s->batch * t->settings->batch);
-    json_array_append_new(
-        s->history, json_pack("{sI sI sf sf sf sf sf sf}", "epoch", (json_int_t)s->epoch + 1, "step", (json_int_t)s->step, "learning_rate",
-                              nb_schedule_rate(&t->schedule, s->step - 1), "train_loss", s->loss_sum / (double)s->batch, "train_accuracy",
-                              s->correct / images, "validation_loss", score.loss, "validation_accuracy", score.accuracy, "seconds", s->seconds));
+    json_array_append_new(s->history,
+                          json_pack("{sI sI sf sf sf sf sf sf}", "epoch", (json_int_t)s->epoch + 1, "step", (json_int_t)s->step,
+                                    "learning_rate", nb_schedule_rate(&t->schedule, s->step - 1), "train_loss",
+                                    s->loss_sum / (double)s->batch, "train_accuracy", s->correct / images, "validation_loss",
+                                    score.loss, "validation_accuracy", score.accuracy, "seconds", s->seconds));
     s->epoch++;
     s->batch = 0;
     s->loss_sum = s->correct = 0;
@@ -237,8 +241,8 @@ static bool finish(trainer *t) {
     if (!plot_loss(t->nb, t->folder, s, t->steps) || !plot_net(t->nb, t->folder, t->net)) return false;
     count_seconds(t);
     s->result = json_pack("{sf sf sf sf sI sI ss}", "accuracy", score.accuracy, "loss", score.loss, "seconds", s->seconds,
-                          "images_per_second", (double)(s->step * t->settings->batch) / s->step_seconds, "steps", (json_int_t)s->step,
-                          "resumed_step", (json_int_t)t->resumed_step, "digest", digest);
+                          "images_per_second", (double)(s->step * t->settings->batch) / s->step_seconds, "steps",
+                          (json_int_t)s->step, "resumed_step", (json_int_t)t->resumed_step, "digest", digest);
     return save_checkpoint(t);
 }
 
@@ -249,8 +253,8 @@ void train_print(const run_folder *f, const train_settings *s, const train_state
         free(text);
         return;
     }
-    printf("best epoch     %lld of %lld: validation loss %.4f, accuracy %.4f\n", (long long)state->best_epoch, (long long)s->epochs,
-           state->best_loss, state->best_accuracy);
+    printf("best epoch     %lld of %lld: validation loss %.4f, accuracy %.4f\n", (long long)state->best_epoch,
+           (long long)s->epochs, state->best_loss, state->best_accuracy);
     printf("time           %.1f s, %.0f images/s in training\n", json_real_value(json_object_get(state->result, "seconds")),
            json_real_value(json_object_get(state->result, "images_per_second")));
     printf("saved net      %s\n", f->model);
@@ -263,12 +267,13 @@ void train_print(const run_folder *f, const train_settings *s, const train_state
 
 /* Neither end nor memory of an end: what the user is told, and the exit code. */
 static int explain(trainer *t) {
-    nb_context *nb = t->nb;
+    nb_context        *nb = t->nb;
     const train_state *s = &t->state;
     progress_end(&t->progress);
     if (nb_error_status(nb) == NB_NOT_FINITE) {
         cli_error("training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g)", (long long)s->epoch + 1,
-                  t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring, nb_error(nb), t->settings->lr);
+                  t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring, nb_error(nb),
+                  t->settings->lr);
         return CLI_NO;
     }
     if (nb_error(nb) || !stopped) return cli_report(nb);
@@ -289,18 +294,23 @@ static void introduce(trainer *t) {
     progress       *p = &t->progress;
     progress_start(p, t->settings, t->steps, t->state.step);
     progress_line(p, "%s: %lld training, %lld validation and %lld test images of %lld classes", d->name,
-                  (long long)nb_dataset_count(d->train), (long long)nb_dataset_count(d->validation), (long long)nb_dataset_count(d->test),
-                  (long long)nb_dataset_classes(d->train));
+                  (long long)nb_dataset_count(d->train), (long long)nb_dataset_count(d->validation),
+                  (long long)nb_dataset_count(d->test), (long long)nb_dataset_classes(d->train));
     progress_line(p, "net of %d layers and %lld parameters; %d thread%s, kernels %s", nb_net_layer_count(t->net),
-                  (long long)count(nb_net_parameters(t->net)), nb_threads(t->nb), nb_threads(t->nb) == 1 ? "" : "s", nb_kernels(t->nb));
-    if (t->resumed_step) progress_line(p, "going on after step %lld of %lld", (long long)t->resumed_step, (long long)(t->settings->epochs * t->steps));
+                  (long long)count(nb_net_parameters(t->net)), nb_threads(t->nb), nb_threads(t->nb) == 1 ? "" : "s",
+                  nb_kernels(t->nb));
+    if (t->resumed_step)
+        progress_line(p, "going on after step %lld of %lld", (long long)t->resumed_step,
+                      (long long)(t->settings->epochs * t->steps));
     nb_next_step(t->nb);
 }
 
 static bool restore(trainer *t, checkpoint *c) {
     if (!c || !c->file) return true;
     if (!json_equal(c->data, t->facts))
-        return nb_fail(t->nb, NB_INVALID, "%s: the training images are no longer those that the run in %s began with", t->data->name, t->folder->path), false;
+        return nb_fail(t->nb, NB_INVALID, "%s: the training images are no longer those that the run in %s began with",
+                       t->data->name, t->folder->path),
+               false;
     if (!checkpoint_load(t->nb, t->folder, c, all_tensors(t), &t->state)) return false;
     t->resumed_step = t->state.step;
     nb_next_step(t->nb);

@@ -37,8 +37,9 @@ const cli_command cli_version_command = {
     .name = "version",
     .usage = "version",
     .about = "print version, processor, kernels, threads and libraries",
-    .details = "Prints the version, the processor, the kernels chosen for it (x86-64-v3 is v3; NABLA_KERNELS sets others), the threads\n"
-               "that a command uses unless told otherwise, and the libraries that are linked.",
+    .details =
+        "Prints the version, the processor, the kernels chosen for it (x86-64-v3 is v3; NABLA_KERNELS sets others), the threads\n"
+        "that a command uses unless told otherwise, and the libraries that are linked.",
     .options = options,
     .run = run,
 };

@@ -9,12 +9,12 @@
 
 #include "text.h"
 
-#define MANY 250    /* boxes, from which on layers are folded too */
+#define MANY 250 /* boxes, from which on layers are folded too */
 #define TOO_MANY 2000
 
 typedef struct box {
-    nb_tensor *first;  /* the node that gives it its name */
-    nb_tensor *user;   /* a forward node that reads it */
+    nb_tensor *first; /* the node that gives it its name */
+    nb_tensor *user;  /* a forward node that reads it */
     int        nodes;
     bool       is_root, is_shown, has_label; /* has_label: the shape stands on one of its edges */
 } box;
@@ -56,8 +56,10 @@ static int find(const picture *p, const nb_tensor *t) {
     int low = 0, high = p->nodes.n;
     while (low + 1 < high) {
         int middle = (low + high) / 2;
-        if (nb_serial(p->nodes.at[p->order[middle]]) <= nb_serial(t)) low = middle;
-        else high = middle;
+        if (nb_serial(p->nodes.at[p->order[middle]]) <= nb_serial(t))
+            low = middle;
+        else
+            high = middle;
     }
     return p->order[low];
 }
@@ -76,12 +78,14 @@ static bool are_one(const nb_tensor *a, const nb_tensor *b) {
 static bool are_one_layer(const nb_tensor *a, const nb_tensor *b) {
     const char *x = nb_layer_of(a), *y = nb_layer_of(b);
     size_t      n = strcspn(x, "/");
-    return !nb_is_kept(a) && !nb_is_kept(b) && nb_is_backward(a) == nb_is_backward(b) && n && n == strcspn(y, "/") && !strncmp(x, y, n);
+    return !nb_is_kept(a) && !nb_is_kept(b) && nb_is_backward(a) == nb_is_backward(b) && n && n == strcspn(y, "/") &&
+           !strncmp(x, y, n);
 }
 
 /* A view of a bias, or one on the way back: it is drawn as what it views. */
 static bool is_silent(const nb_tensor *t) {
-    return nb_op_of(t)->kind == NB_VIEW && !nb_group_of(t)[0] && (nb_is_backward(t) || (nb_is_kept(nb_input_at(t, 0)) && nb_rank(nb_input_at(t, 0)) <= 1));
+    return nb_op_of(t)->kind == NB_VIEW && !nb_group_of(t)[0] &&
+           (nb_is_backward(t) || (nb_is_kept(nb_input_at(t, 0)) && nb_rank(nb_input_at(t, 0)) <= 1));
 }
 
 static int top(int *parent, int i) {
@@ -92,8 +96,10 @@ static int top(int *parent, int i) {
 static void join(int *parent, int a, int b) {
     a = top(parent, a);
     b = top(parent, b);
-    if (a < b) parent[b] = a;
-    else parent[a] = b;
+    if (a < b)
+        parent[b] = a;
+    else
+        parent[a] = b;
 }
 
 /* Joins a node with operands of its composition. Backward parts of a layer's composition are often not connected with one another: they
@@ -171,7 +177,9 @@ static int open_frames(nb__text *out, const char *path) {
         if (path[i] && path[i] != '/') continue;
         size_t from = i;
         while (from && path[from - 1] != '/') from--;
-        nb__add(out, "subgraph \"cluster_%.*s\" { graph [label=\"%.*s\" style=\"rounded,filled\" color=\"#d8d8d8\" fillcolor=\"%s\" labeljust=l] ",
+        nb__add(out,
+                "subgraph \"cluster_%.*s\" { graph [label=\"%.*s\" style=\"rounded,filled\" color=\"#d8d8d8\" fillcolor=\"%s\" "
+                "labeljust=l] ",
                 (int)i, path, (int)(i - from), path + from, depth % 2 ? "#ffffff" : "#f8f8f8");
         depth++;
         if (!path[i]) break;
@@ -213,8 +221,10 @@ static void add_edge(nb__text *out, picture *p, int source, int from, int to) {
         nb__add(out, "  b%d -> b%d [constraint=false style=dashed color=\"#cfcfcf\" arrowsize=0.5]\n", from, to);
         return;
     }
-    if (a && b) nb__add(out, "  b%d -> b%d [dir=back weight=3 color=\"#d9a066\"", to, from); /* against the flow */
-    else nb__add(out, "  b%d -> b%d [weight=%d", from, to, nb_is_kept(p->boxes[from].first) ? 1 : 12);
+    if (a && b)
+        nb__add(out, "  b%d -> b%d [dir=back weight=3 color=\"#d9a066\"", to, from); /* against the flow */
+    else
+        nb__add(out, "  b%d -> b%d [weight=%d", from, to, nb_is_kept(p->boxes[from].first) ? 1 : 12);
     if (!p->boxes[from].has_label) {
         nb__add(out, " label=\"");
         nb__add_shape(out, nb_shape_of(nb_is_kept(p->boxes[from].first) ? p->boxes[from].first : t));
@@ -233,7 +243,8 @@ static void add_edges(nb__text *out, picture *p, int *last_drawn) {
             int source = find(p, nb_input_at(t, k)), from = p->box[source], to = p->box[i];
             if (from == to || !p->boxes[from].is_shown) continue;
             bool crosses = nb_is_backward(p->boxes[from].first) != nb_is_backward(p->boxes[to].first);
-            int *last = &last_drawn[crosses ? from : source]; /* one arrow for a tensor; one for all that the backward part reads again */
+            int *last =
+                &last_drawn[crosses ? from : source]; /* one arrow for a tensor; one for all that the backward part reads again */
             if (*last != to) add_edge(out, p, source, from, to);
             *last = to;
         }
@@ -253,8 +264,10 @@ static void add_roots(nb__text *out, picture *p) {
         nb__add_escaped(out, nb_name(t));
         nb__add(out, "</b>>]");
         while (depth--) nb__add(out, " }");
-        if (back) nb__add(out, "\n  r%d -> b%d [dir=back color=\"#d9a066\"", i, from);
-        else nb__add(out, "\n  b%d -> r%d [", from, i);
+        if (back)
+            nb__add(out, "\n  r%d -> b%d [dir=back color=\"#d9a066\"", i, from);
+        else
+            nb__add(out, "\n  b%d -> r%d [", from, i);
         nb__add(out, " label=\"");
         nb__add_shape(out, nb_shape_of(t));
         nb__add(out, "\"]\n");
@@ -292,8 +305,10 @@ static char *draw(picture *p) {
         whole_layers = true;
     }
     if (count > TOO_MANY) {
-        nb_fail(nb, NB_INVALID, "nb_draw_graph: %d boxes are more than can be read (%d); draw fewer roots, or give layers names with nb_scope_push",
-                count, TOO_MANY);
+        nb_fail(
+            nb, NB_INVALID,
+            "nb_draw_graph: %d boxes are more than can be read (%d); draw fewer roots, or give layers names with nb_scope_push",
+            count, TOO_MANY);
         return NULL;
     }
     measure(p);

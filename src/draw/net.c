@@ -6,12 +6,18 @@
 /* Colours by what a layer does. */
 static const char *look(const char *type) {
     static const char *const looks[][2] = {
-        {"linear", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},       {"dropconnect", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},
-        {"conv2d", "color=\"#3b6fb6\" fillcolor=\"#e6eefa\""},       {"batch_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},
-        {"layer_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},   {"max_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
-        {"avg_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},   {"adaptive_max_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
-        {"dropout", "color=\"#999999\" fillcolor=\"#f4f4f4\""},      {"dropout_channels", "color=\"#999999\" fillcolor=\"#f4f4f4\""},
-        {"flatten", "color=\"#999999\" fillcolor=\"#f4f4f4\""},      {"adaptive_avg_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
+        {"linear", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},
+        {"dropconnect", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},
+        {"conv2d", "color=\"#3b6fb6\" fillcolor=\"#e6eefa\""},
+        {"batch_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},
+        {"layer_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},
+        {"max_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
+        {"avg_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
+        {"adaptive_max_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
+        {"dropout", "color=\"#999999\" fillcolor=\"#f4f4f4\""},
+        {"dropout_channels", "color=\"#999999\" fillcolor=\"#f4f4f4\""},
+        {"flatten", "color=\"#999999\" fillcolor=\"#f4f4f4\""},
+        {"adaptive_avg_pool2d", "color=\"#d9822b\" fillcolor=\"#fdf0e0\""},
     };
     for (size_t i = 0; i < sizeof looks / sizeof *looks; i++)
         if (strcmp(type, looks[i][0]) == 0) return looks[i][1];
@@ -82,7 +88,8 @@ static void add_layer(walk *w, nb_layer *l) {
     for (int i = 0; i < n; i++) add_layer(w, nb_layer_at(l, i));
     if (is_residual) {
         int sum = w->next++;
-        nb__add(&w->out, "  n%d [shape=circle margin=0.02 fontsize=14 label=\"+\" color=\"" NB__GREY "\" fillcolor=white]\n", sum);
+        nb__add(&w->out, "  n%d [shape=circle margin=0.02 fontsize=14 label=\"+\" color=\"" NB__GREY "\" fillcolor=white]\n",
+                sum);
         add_arrow(&w->arrows, w->last, sum, w->shape);
         add_arrow(&w->arrows, before, sum, entry);
         w->last = sum;

@@ -16,7 +16,8 @@ static void add_column(nb__text *out, int column, int64_t n, const char *look, c
     if (then) nb__add_escaped(out, then);
     nb__add(out, "<br/>%lld>] { rank=same\n", (long long)n);
     for (int64_t i = 0; i < n; i++) nb__add(out, "    c%d_%lld [%s]\n", column, (long long)i, look);
-    for (int64_t i = 1; i < n; i++) nb__add(out, "    c%d_%lld -> c%d_%lld [style=invis weight=0]\n", column, (long long)i - 1, column, (long long)i);
+    for (int64_t i = 1; i < n; i++)
+        nb__add(out, "    c%d_%lld -> c%d_%lld [style=invis weight=0]\n", column, (long long)i - 1, column, (long long)i);
     nb__add(out, "  } }\n");
 }
 
@@ -27,19 +28,21 @@ static void add_weights(nb__text *out, int column, const float *w, int64_t rows,
     for (int64_t o = 0; o < rows; o++) {
         for (int64_t i = 0; i < columns; i++) {
             double v = (double)w[o * columns + i], share = fabs(v) / (double)largest;
-            nb__add(out, "  c%d_%lld -> c%d_%lld [color=\"%s%02x\" penwidth=%.2f tooltip=\"%.4g\"]\n", column - 1, (long long)i, column, (long long)o,
-                    v < 0 ? "#d0453b" : "#2f6fc0", (int)(50 + 205 * share), 0.3 + 2.2 * share, v);
+            nb__add(out, "  c%d_%lld -> c%d_%lld [color=\"%s%02x\" penwidth=%.2f tooltip=\"%.4g\"]\n", column - 1, (long long)i,
+                    column, (long long)o, v < 0 ? "#d0453b" : "#2f6fc0", (int)(50 + 205 * share), 0.3 + 2.2 * share, v);
         }
     }
 }
 
 static bool refuse_type(nb_context *nb, nb_layer *l) {
-    nb_fail(nb, NB_INVALID, "nb_draw_neurons: it draws linear layers and activations, not %s; nb_draw_net draws all nets", nb_layer_type(l));
+    nb_fail(nb, NB_INVALID, "nb_draw_neurons: it draws linear layers and activations, not %s; nb_draw_net draws all nets",
+            nb_layer_type(l));
     return false;
 }
 
 static bool refuse_width(nb_context *nb, const char *what, int64_t n) {
-    nb_fail(nb, NB_INVALID, "nb_draw_neurons: %s of %lld neurons is too wide for a picture; at most %d", what, (long long)n, MOST);
+    nb_fail(nb, NB_INVALID, "nb_draw_neurons: %s of %lld neurons is too wide for a picture; at most %d", what, (long long)n,
+            MOST);
     return false;
 }
 
@@ -55,7 +58,8 @@ static bool add_layer(nb__text *out, nb_layer *l, nb_layer *next, int *column, i
     const float *w = nb_dtype_of(weight) == NB_F32 ? nb_data(weight) : NULL;
     if (rows > MOST) return refuse_width(out->nb, "a layer", rows);
     if (!w || columns != *width) {
-        nb_fail(out->nb, NB_INVALID, "nb_draw_neurons: a linear layer must be f32 and take all %lld values before it", (long long)*width);
+        nb_fail(out->nb, NB_INVALID, "nb_draw_neurons: a linear layer must be f32 and take all %lld values before it",
+                (long long)*width);
         return false;
     }
     bool has_activation = next && is_pointwise(next) && !is_type(next, "flatten") && !is_type(next, "dropout");
@@ -84,7 +88,8 @@ char *nb_draw_neurons(nb_net *net) {
     if (ok && n == 0) ok = add_layer(&out, root, NULL, &column, &width);
     for (int i = 0; i < n && ok; i++) {
         nb_layer *l = nb_layer_at(root, i);
-        ok = nb_layer_count(l) == 0 ? add_layer(&out, l, i + 1 < n ? nb_layer_at(root, i + 1) : NULL, &column, &width) : refuse_type(nb, l);
+        ok = nb_layer_count(l) == 0 ? add_layer(&out, l, i + 1 < n ? nb_layer_at(root, i + 1) : NULL, &column, &width)
+                                    : refuse_type(nb, l);
     }
     nb__add(&out, "}\n");
     return nb__text_end(&out);

@@ -65,12 +65,14 @@ char *nb__text_end(nb__text *t) {
 }
 
 void nb__add_head(nb__text *t, const char *direction) {
-    nb__add(t,
-            "digraph nabla {\n"
-            "  graph [rankdir=%s bgcolor=white pad=0.2 nodesep=0.25 ranksep=0.4 fontname=\"Helvetica,Arial,sans-serif\" fontsize=11 "
-            "fontcolor=\"" NB__GREY "\"]\n"
-            "  node [shape=box style=\"filled,rounded\" fontname=\"Helvetica,Arial,sans-serif\" fontsize=11 fontcolor=\"" NB__INK
-            "\" margin=\"0.12,0.06\" height=0.3 width=0.3 " NB__FORWARD "]\n"
-            "  edge [color=\"#9a9a9a\" arrowsize=0.6 fontname=\"Helvetica,Arial,sans-serif\" fontsize=9 fontcolor=\"" NB__GREY "\"]\n",
-            direction);
+    nb__add(
+        t,
+        "digraph nabla {\n"
+        "  graph [rankdir=%s bgcolor=white pad=0.2 nodesep=0.25 ranksep=0.4 fontname=\"Helvetica,Arial,sans-serif\" fontsize=11 "
+        "fontcolor=\"" NB__GREY "\"]\n"
+        "  node [shape=box style=\"filled,rounded\" fontname=\"Helvetica,Arial,sans-serif\" fontsize=11 fontcolor=\"" NB__INK
+        "\" margin=\"0.12,0.06\" height=0.3 width=0.3 " NB__FORWARD "]\n"
+        "  edge [color=\"#9a9a9a\" arrowsize=0.6 fontname=\"Helvetica,Arial,sans-serif\" fontsize=9 fontcolor=\"" NB__GREY
+        "\"]\n",
+        direction);
 }

@@ -4,8 +4,8 @@
 
 #include "text.h"
 
-#define SHOWN 6   /* elements of a tensor */
-#define MOST 300  /* nodes */
+#define SHOWN 6  /* elements of a tensor */
+#define MOST 300 /* nodes */
 
 static double element(const void *data, nb_dtype dtype, int64_t i) {
     switch (dtype) {
@@ -43,8 +43,8 @@ static nb_tensor *gradient_of(const nb_tensor *t, const nb_draw_options *o) {
 
 /* The sign that people write. */
 static const char *symbol(const char *name) {
-    static const char *const pairs[][2] = {{"add", "+"}, {"sub", "−"}, {"mul", "×"}, {"div", "÷"}, {"neg", "−"}, {"square", "x²"}, {"sqrt", "√"},
-                                           {"pow", "xʸ"}, {"matmul", "@"}};
+    static const char *const pairs[][2] = {{"add", "+"},     {"sub", "−"},  {"mul", "×"},  {"div", "÷"},   {"neg", "−"},
+                                           {"square", "x²"}, {"sqrt", "√"}, {"pow", "xʸ"}, {"matmul", "@"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (strcmp(name, pairs[i][0]) == 0) return pairs[i][1];
     return name;
@@ -60,7 +60,10 @@ static void add_node(nb__text *out, nb_tensor *t, bool is_root, const nb_draw_op
     unsigned long long id = (unsigned long long)nb_serial(t);
     nb_tensor         *gradient = gradient_of(t, o);
     nb__add(out, "  v%llu [%s%s margin=0.04 label=<<table border=\"0\" cellborder=\"0\" cellspacing=\"3\"><tr>", id,
-            nb_is_kept(t) ? NB__KEPT : nb_is_backward(t) ? NB__BACKWARD : NB__FORWARD, is_root ? " penwidth=2.2" : "");
+            nb_is_kept(t)       ? NB__KEPT
+            : nb_is_backward(t) ? NB__BACKWARD
+                                : NB__FORWARD,
+            is_root ? " penwidth=2.2" : "");
     if (nb_name(t)[0]) {
         nb__add(out, "<td><b>");
         nb__add_escaped(out, nb_name(t));
@@ -72,8 +75,10 @@ static void add_node(nb__text *out, nb_tensor *t, bool is_root, const nb_draw_op
     if (nb_input_count(t) == 0) return;
     char attributes[128] = "";
     if (nb_op_of(t)->describe) nb_op_of(t)->describe(nb_attr(t), attributes, sizeof attributes);
-    nb__add(out, "  o%llu [shape=circle style=filled fillcolor=white color=\"" NB__GREY "\" margin=0.02 fontsize=13 tooltip=\"%s\" label=<", id,
-            nb_op_of(t)->name);
+    nb__add(out,
+            "  o%llu [shape=circle style=filled fillcolor=white color=\"" NB__GREY
+            "\" margin=0.02 fontsize=13 tooltip=\"%s\" label=<",
+            id, nb_op_of(t)->name);
     nb__add_escaped(out, symbol(nb_op_of(t)->name));
     if (attributes[0]) {
         nb__add(out, "<br/><font point-size=\"8\">");
@@ -87,11 +92,13 @@ static void add_node(nb__text *out, nb_tensor *t, bool is_root, const nb_draw_op
 
 char *nb__draw_values(nb_context *nb, nb_list nodes, nb_list roots, const nb_draw_options *options) {
     if (nodes.n > MOST) {
-        nb_fail(nb, NB_INVALID, "nb_draw_graph: a picture with values is for small graphs: this one has %d nodes, %d are allowed", nodes.n, MOST);
+        nb_fail(nb, NB_INVALID, "nb_draw_graph: a picture with values is for small graphs: this one has %d nodes, %d are allowed",
+                nodes.n, MOST);
         return NULL;
     }
     if (options->of.n != options->gradients.n) {
-        nb_fail(nb, NB_INVALID, "nb_draw_graph: %d gradients for %d tensors; one each is needed", options->gradients.n, options->of.n);
+        nb_fail(nb, NB_INVALID, "nb_draw_graph: %d gradients for %d tensors; one each is needed", options->gradients.n,
+                options->of.n);
         return NULL;
     }
     nb_list all = nb_list_join(nb, nodes, options->gradients);
