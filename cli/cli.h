@@ -122,5 +122,6 @@ char *cli_filter(const char *const argv[], const char *input, size_t *size, bool
 /* Writes graphviz source as FILE.svg, .png, .pdf or .dot. Without graphviz the source goes to FILE.dot with a remark: *drawn is false. */
 bool cli_write_picture(nb_context *nb, const char *path, const char *dot, bool *drawn);
 
-double cli_now(void); /* seconds of a steady clock */
+char  *cli_formula(const char *latex); /* as a terminal can show it; to be freed, NULL without memory */
+double cli_now(void);                  /* seconds of a steady clock */
 #endif

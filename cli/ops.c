@@ -1,5 +1,6 @@
 /* ops.c: `nabla ops`: the operators, from their own declarations. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -12,31 +13,36 @@ static const char *kind_name(nb_kind kind) {
     return names[kind];
 }
 
-static const char *gradient(const nb_op *op) { return op->gradient ? op->gradient : "-"; }
-
-/* Letters as a terminal counts them: bytes that do not continue a letter of UTF-8. */
+/* Letters as a terminal counts them: bytes that neither continue a letter of UTF-8 nor stand above one. */
 static int width(const char *text) {
     int n = 0;
-    for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
+    for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80 && (unsigned char)*text != 0xcc;
     return n;
 }
 
-static void cell(const char *text, int least) { printf("%s%*s", text, least > width(text) ? least - width(text) : 0, ""); }
+/* Text in a column. What is longer pushes the rest of its line. */
+static void cell(const char *text, int column) { printf("%s%*s", text, width(text) + 2 < column ? column - width(text) : 2, ""); }
 
-/* One line an operator. A column is as wide as most of its entries need; longer ones push the rest of their line. */
+/* A formula as a terminal can show it, in a column. */
+static void formula(const char *latex, int column) {
+    char *text = latex ? cli_formula(latex) : NULL;
+    if (column)
+        cell(text ? text : "-", column);
+    else
+        puts(text ? text : "-");
+    free(text);
+}
+
 static void list_all(void) {
-    enum { LIMIT = 60 };
-    int          name = 4, formula = 7, derivative = 10, n = 0;
     const nb_op *op;
+    int          n = 0;
+    cell("operator", 22), cell("kind", 13), cell("formula", 42), puts("derivative");
     for (; (op = nb_op_at(n)); n++) {
-        int f = width(op->formula), g = width(gradient(op));
-        if (width(op->name) > name) name = width(op->name);
-        if (f > formula && f <= LIMIT) formula = f;
-        if (g > derivative && g <= LIMIT) derivative = g;
+        cell(op->name, 22);
+        cell(kind_name(op->kind), 13);
+        formula(op->formula, 42);
+        formula(op->gradient, 0);
     }
-    cell("operator", name + 2), cell("kind", 13), cell("formula", formula + 2), puts("derivative");
-    for (int i = 0; (op = nb_op_at(i)); i++)
-        cell(op->name, name + 2), cell(kind_name(op->kind), 13), cell(op->formula, formula + 2), puts(gradient(op));
     printf("\n%d operators; 'nabla ops NAME' tells all of one\n", n);
 }
 
@@ -80,15 +86,20 @@ static int count_samples(const nb_op *op) {
 }
 
 static void tell(const nb_op *op) {
-    printf("%s\n", op->name);
-    printf("  formula     %s\n", op->formula);
-    printf("  derivative  %s\n", op->gradient                 ? op->gradient
-                                 : op->kind == NB_COMPOSITION ? "by the operators it is made of"
-                                                              : "none: it stops with an error here");
+    bool is_composition = op->kind == NB_COMPOSITION;
+    printf("%s\n  formula     ", op->name);
+    formula(op->formula, 0);
+    printf("  derivative  ");
+    if (op->gradient)
+        formula(op->gradient, 0);
+    else
+        puts(is_composition ? "by the operators it is made of" : "none: a gradient that has to pass here is an error");
     printf("  kind        %s: %s\n", kind_name(op->kind), kind_meaning(op->kind));
-    if (op->kind != NB_COMPOSITION && op->arity < 0) printf("  operands    one or more\n");
-    if (op->kind != NB_COMPOSITION && op->arity >= 0) printf("  operands    %d\n", op->arity);
-    printf("  samples     %d\n", count_samples(op));
+    if (!is_composition && op->arity < 0) printf("  operands    one or more\n");
+    if (!is_composition && op->arity >= 0) printf("  operands    %d\n", op->arity);
+    printf("  samples     %d, for gradient checks and tests\n", count_samples(op));
+    printf("  LaTeX       %s\n", op->formula);
+    if (op->gradient) printf("              %s\n", op->gradient);
 }
 
 static int run(const cli_words *words, void *settings) {
@@ -125,8 +136,8 @@ const cli_command cli_ops_command = {
     .usage = "ops [NAME...]",
     .about = "list the operators with formula and derivative",
     .details =
-        "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y), in LaTeX without\n"
-        "dollars; with names, all that is known of those.",
+        "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y, [c] is 1 where\n"
+        "c holds and else 0); with names, all that is known of those.",
     .examples = "  nabla ops\n"
                 "  nabla ops matmul softmax\n",
     .options = options,
