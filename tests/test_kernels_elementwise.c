@@ -152,7 +152,8 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
     }
     memset(&out, 0x55, sizeof out);
     isa->tiles[row](&out, at[0], at[1], at[2], n, p, q);
-    for (size_t i = (size_t)n * size; i < ((size_t)n + 8) * size; i++) assert_int_equal(out.b[i], 0x55); /* not one element too many */
+    const uint8_t *bytes = (const uint8_t *)&out;
+    for (size_t i = (size_t)n * size; i < ((size_t)n + 8) * size; i++) assert_int_equal(bytes[i], 0x55); /* not one element too many */
     for (int i = 0; i < n; i++) {
         double v[3] = {0};
         for (int k = 0; k < rows[row].operands; k++) v[k] = element(row, k, &in[k], i);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Checks of the tree and of what was built: include arrows, exported symbols, headers by themselves, scripts.
 cd "$(dirname "$0")/.." || exit 2
-build=${BUILD:-build}
+build=$(realpath "${BUILD:-build}")
 passed=0 failed=0
 check() { # check NAME COMMAND...: passes when the command exits with 0 and prints nothing
     local name=$1 out
@@ -20,11 +20,11 @@ missing() { # everything the headers promise is there
 }
 soname() { readelf -d "$build/libnabla.so" | grep -q 'SONAME.*libnabla\.so\.0' || echo no soname; }
 writable() { # no global state: nothing of ours in .data or .bss
-    nm --defined-only "$build/libnabla.a" | awk 'NF == 3 && $2 ~ /^[bBdDcC]$/ && $3 !~ /\.rel\.ro|_listed|^nb__op_/ { print "writable:", $3 }'
+    nm --format=sysv --defined-only "$build/libnabla.a" | awk -F'|' '$7 ~ /^\.(bss|data)$/ || $7 ~ /COM/ { print "writable:", $1 }'
 }
 header() { echo '#include "nabla.h"' | "$@" -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -; }
 links() { printf '#include "nabla.h"\nint main(void) { nb_close(nb_open(NULL)); return 0; }\n' |
-    gcc -x c -std=c17 -Iinclude - -o "$build/links" "-L$build" -lnabla "-Wl,-rpath,$PWD/$build" && "$build/links"; }
+    gcc -x c -std=c17 -Iinclude - -o "$build/links" "-L$build" -lnabla "-Wl,-rpath,$build" && "$build/links"; }
 
 check 'include arrows' tools/arrows
 check 'only nb_ is exported' exported
