@@ -61,7 +61,7 @@ $(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o $(BUILD)/libnabla.a
 $(BUILD)/nabla.pc: Makefile
 	@mkdir -p $(@D)
 	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla\nLibs.private: %s\n' \
-	  "$(CURDIR)" "$(CURDIR)/$(BUILD)" "$(LIBS)" > $@
+	  "$(CURDIR)" "$(abspath $(BUILD))" "$(LIBS)" > $@
 
 # ---- the demo: installs what is missing, builds, and trains a convolutional net on Fashion-MNIST
 demo:
