@@ -139,8 +139,8 @@ static void test_release(void **state) {
 
 static void test_set(void **state) {
     (void)state;
-    nb_context *nb = nb_open(NULL);
-    nb_tensor  *x = nb_input(nb, "pixels", NB_F32, nb_shape(16));
+    nb_context        *nb = nb_open(NULL);
+    nb_tensor         *x = nb_input(nb, "pixels", NB_F32, nb_shape(16));
     _Alignas(64) float a[16] = {1}, b[16];
     assert_false(nb_set(x, a, 4));
     expect_error(nb, "pixels is f32 [16], 64 bytes; got 4");
@@ -209,7 +209,8 @@ static void test_no_elements(void **state) {
     nb_context *nb = nb_open(NULL);
     nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(0, 3)), *w = nb_param(nb, "w", nb_ones(nb, NB_F32, nb_shape(4, 3)));
     nb_tensor  *y = nb_relu(nb_linear(x, w, NULL)), *loss = nb_sum(nb_square(y), nb_axes(), false);
-    nb_program *p = nb_compile(nb, nb_list_of(nb, loss, nb_grads(loss, NULL, nb_list_of(nb, w)).at[0], y, nb_mean(x, nb_axes(), false)));
+    nb_program *p =
+        nb_compile(nb, nb_list_of(nb, loss, nb_grads(loss, NULL, nb_list_of(nb, w)).at[0], y, nb_mean(x, nb_axes(), false)));
     assert_true(nb_run(p));
     assert_true(nb_item(nb_output(p, 0)) == 0);
     const float *g = nb_data(nb_output(p, 1));
@@ -290,7 +291,8 @@ static void test_random_operators_repeat(void **state) {
 static void test_random_state(void **state) {
     (void)state;
     nb_context *nb = nb_open(&(nb_options){.seed = 5});
-    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_uniform(nb, NB_F64, nb_shape(), 0, 1), nb_uniform(nb, NB_F64, nb_shape(), 0, 1)));
+    nb_program *p =
+        nb_compile(nb, nb_list_of(nb, nb_uniform(nb, NB_F64, nb_shape(), 0, 1), nb_uniform(nb, NB_F64, nb_shape(), 0, 1)));
     nb_random_state start = nb_get_random(nb);
     double          first[3], again[3];
     for (int i = 0; i < 3; i++) assert_true(nb_run(p)), first[i] = nb_item(nb_output(p, 0));

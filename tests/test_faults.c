@@ -43,7 +43,8 @@ static void fill(nb_tensor *x, nb_tensor *y) {
 
 static bool train_a_net(nb_context *nb, const char *path) {
     (void)path;
-    nb_net       *net = nb_net_parse(nb, "conv 2 3 pad=1, batchnorm, relu, maxpool 2, dropout 0.2, flatten, linear 3", nb_shape(1, 6, 6));
+    nb_net *net =
+        nb_net_parse(nb, "conv 2 3 pad=1, batchnorm, relu, maxpool 2, dropout 0.2, flatten, linear 3", nb_shape(1, 6, 6));
     nb_tensor    *x = nb_input(nb, "x", NB_F32, nb_shape(8, 1, 6, 6)), *y = nb_input(nb, "y", NB_I64, nb_shape(8));
     nb_tensor    *loss = nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL);
     nb_optimizer *adam = nb_adam(nb_net_parameters(net), 0.01, NULL);
@@ -100,19 +101,19 @@ static bool check_gradients(nb_context *nb, const char *path) {
 
 static bool draw_a_net(nb_context *nb, const char *path) {
     (void)path;
-    nb_net    *net = nb_net_parse(nb, "linear 4, residual (linear 4, tanh), linear 2", nb_shape(3));
-    nb_tensor *x = nb_input(nb, "x", NB_F32, nb_shape(2, 3));
+    nb_net       *net = nb_net_parse(nb, "linear 4, residual (linear 4, tanh), linear 2", nb_shape(3));
+    nb_tensor    *x = nb_input(nb, "x", NB_F32, nb_shape(2, 3));
     nb_layer_info info = nb_net_layer_info(net, 0);
-    nb_tensor *y = nb_net_apply(net, x, NB_EVAL);
-    bool       good = info.parameters > 0 && nb_eval(nb, nb_list_of(nb, y));
+    nb_tensor    *y = nb_net_apply(net, x, NB_EVAL);
+    bool          good = info.parameters > 0 && nb_eval(nb, nb_list_of(nb, y));
     nb_net_free(net);
     return good && !nb_error(nb);
 }
 
 static bool load_batches(nb_context *nb, const char *path) {
     (void)path;
-    uint8_t items[10 * 4] = {1, 2, 3};
-    int64_t labels[10] = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1};
+    uint8_t     items[10 * 4] = {1, 2, 3};
+    int64_t     labels[10] = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1};
     nb_dataset *d = nb_dataset_from(nb, NB_U8, 10, nb_shape(2, 2), items, labels, 2), *v = d ? nb_dataset_split(d, 2, 1) : NULL;
     nb_loader  *l = v ? nb_loader_new(d, &(nb_loader_options){.batch = 4, .shuffle = true}) : NULL;
     nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(4, 2, 2)), *y = nb_input(nb, "y", NB_I64, nb_shape(4));

@@ -10,10 +10,11 @@ typedef struct tally {
 
 static void count(const nb_operator_check *c, void *user) {
     tally *t = user;
-    if (c->result.passed) t->passed++;
-    else t->failed++;
-    if (!c->result.passed)
-        printf("%s, sample %d, %s, order %d: %s\n", c->op, c->sample, c->variant, c->order, c->result.detail);
+    if (c->result.passed)
+        t->passed++;
+    else
+        t->failed++;
+    if (!c->result.passed) printf("%s, sample %d, %s, order %d: %s\n", c->op, c->sample, c->variant, c->order, c->result.detail);
 }
 
 static void test_operators(void **state) {

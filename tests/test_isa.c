@@ -22,7 +22,7 @@ typedef struct subject {
     const char *name;
     nb__case    sample;                                            /* of an operator */
     nb_tensor *(*build)(nb_context *nb, nb_tensor **x, int64_t n); /* or a function of a size */
-    int64_t     n;
+    int64_t n;
 } subject;
 
 /* What one way computed. */
@@ -103,8 +103,9 @@ static bool same_results(const results *a, const results *b, double terms, bool 
     if (a->n != b->n) return !snprintf(text, size, ": another number of results");
     for (int k = 0; k < a->n; k++) {
         size_t bytes = (size_t)a->count[k] * nb_dtype_size(a->dtype[k]);
-        int    at = snprintf(text, size, k ? ", gradient %d" : "", k - 1);
-        if (a->dtype[k] != b->dtype[k] || a->count[k] != b->count[k]) return !snprintf(text + at, size - (size_t)at, ": another type");
+        int    at = k ? snprintf(text, size, ", gradient %d", k - 1) : 0;
+        if (a->dtype[k] != b->dtype[k] || a->count[k] != b->count[k])
+            return !snprintf(text + at, size - (size_t)at, ": another type");
         bool exact = same_bits || a->dtype[k] != NB_F32;
         if (exact && memcmp(a->data[k], b->data[k], bytes) != 0) return !snprintf(text + at, size - (size_t)at, ": other bits");
         if (!exact && !is_near(a->data[k], b->data[k], a->count[k], terms, text + at, size - (size_t)at)) return false;
@@ -131,8 +132,8 @@ static void check(const subject *s) {
         passed += good;
         failed += !good;
         if (!good)
-            printf("%s, sample %d, %s, size %d, %s, %d threads%s\n", s->name, s->sample.sample, nb__variant_name(s->sample.variant), (int)s->n,
-                   set[w].kernels, set[w].threads, text);
+            printf("%s, sample %d, %s, size %d, %s, %d threads%s\n", s->name, s->sample.sample,
+                   nb__variant_name(s->sample.variant), (int)s->n, set[w].kernels, set[w].threads, text);
         nb_error_clear(set[w].nb);
         if (set[w].threads == 1) {
             free_results(&one);
@@ -147,7 +148,7 @@ static void check(const subject *s) {
 
 /* ------------------------------------------------------------------------------------------------------------- the operators' samples */
 
-static const int64_t odd[] = {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129, 1023, 1025, 4099,
+static const int64_t odd[] = {0,     1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129, 1023, 1025, 4099,
 #ifndef NB_CHECK_BUILD /* long enough for several threads; too long for sanitizers */
                               100003
 #endif
@@ -177,16 +178,28 @@ static void check_sizes(const nb_op *op) {
 
 /* ---------------------------------------------------------------------------------------- other families at sizes around the lanes' */
 
-static nb_tensor *sum_last(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_sum(x[0], nb_axes(-1), false); }
-static nb_tensor *sum_first(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_sum(x[1], nb_axes(0), false); }
-static nb_tensor *mean_all(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_mean(nb_square(x[0]), nb_axes(), false); }
-static nb_tensor *max_last(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n ? nb_max(x[0], nb_axes(-1), true) : x[0]; }
-static nb_tensor *min_first(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n ? nb_min(x[1], nb_axes(0), false) : x[1]; }
+static nb_tensor *sum_last(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, (void)n, nb_sum(x[0], nb_axes(-1), false);
+}
+static nb_tensor *sum_first(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, (void)n, nb_sum(x[1], nb_axes(0), false);
+}
+static nb_tensor *mean_all(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, (void)n, nb_mean(nb_square(x[0]), nb_axes(), false);
+}
+static nb_tensor *max_last(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, n ? nb_max(x[0], nb_axes(-1), true) : x[0];
+}
+static nb_tensor *min_first(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, n ? nb_min(x[1], nb_axes(0), false) : x[1];
+}
 static nb_tensor *arg_last(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n ? nb_argmax(x[0], -1, false) : x[0]; }
 static nb_tensor *arg_first(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n ? nb_argmin(x[1], 0, false) : x[1]; }
 static nb_tensor *softmax_last(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_log_softmax(x[0], -1); }
 static nb_tensor *softmax_first(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_softmax(x[1], 0); }
-static nb_tensor *var_last(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n > 1 ? nb_var(x[0], nb_axes(-1), true, 1) : x[0]; }
+static nb_tensor *var_last(nb_context *nb, nb_tensor **x, int64_t n) {
+    return (void)nb, n > 1 ? nb_var(x[0], nb_axes(-1), true, 1) : x[0];
+}
 static nb_tensor *product(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, (void)n, nb_matmul(x[0], x[1]); }
 static nb_tensor *outer(nb_context *nb, nb_tensor **x, int64_t n) { return (void)nb, n <= 200 ? nb_matmul(x[1], x[0]) : x[0]; }
 static nb_tensor *row_product(nb_context *nb, nb_tensor **x, int64_t n) {
@@ -204,7 +217,8 @@ static nb_tensor *picked(nb_context *nb, nb_tensor **x, int64_t n) {
 }
 static nb_tensor *conv(nb_context *nb, nb_tensor **x, int64_t n) {
     if (n > 70) return x[0];
-    nb_tensor *image = nb_reshape(x[0], nb_shape(1, 1, 3, n)), *w = nb_slice(nb_full(nb, NB_F32, nb_shape(4, 1, 3, 3), 0.25), 2, 0, NB_END, 1);
+    nb_tensor *image = nb_reshape(x[0], nb_shape(1, 1, 3, n)),
+              *w = nb_slice(nb_full(nb, NB_F32, nb_shape(4, 1, 3, 3), 0.25), 2, 0, NB_END, 1);
     return n < 2 ? x[0] : nb_conv2d(image, w, NULL, &(nb_conv2d_options){.padding = {1, 1}});
 }
 static nb_tensor *chain(nb_context *nb, nb_tensor **x, int64_t n) {
@@ -217,11 +231,24 @@ static const struct {
     const char *name;
     nb_tensor *(*build)(nb_context *nb, nb_tensor **x, int64_t n);
 } sized[] = {
-    {"sum last", sum_last},         {"sum first", sum_first},         {"mean all", mean_all},   {"max last", max_last},
-    {"min first", min_first},       {"argmax last", arg_last},        {"argmin first", arg_first}, {"log_softmax last", softmax_last},
-    {"softmax first", softmax_first}, {"var last", var_last},         {"matmul", product},      {"matmul outer", outer},
-    {"linear of one row", row_product}, {"transposed", to_transposed}, {"concat", joined},      {"index_select", picked},
-    {"conv2d", conv},               {"chain", chain},
+    {"sum last", sum_last},
+    {"sum first", sum_first},
+    {"mean all", mean_all},
+    {"max last", max_last},
+    {"min first", min_first},
+    {"argmax last", arg_last},
+    {"argmin first", arg_first},
+    {"log_softmax last", softmax_last},
+    {"softmax first", softmax_first},
+    {"var last", var_last},
+    {"matmul", product},
+    {"matmul outer", outer},
+    {"linear of one row", row_product},
+    {"transposed", to_transposed},
+    {"concat", joined},
+    {"index_select", picked},
+    {"conv2d", conv},
+    {"chain", chain},
 };
 
 /* Leaves x[0] [3,n] and x[1] [n,3]. */
@@ -241,8 +268,10 @@ static void open_sets(void) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         for (int threads = 1; threads <= (i ? 2 : 1); threads++) {
             nb_context *nb = nb_open(&(nb_options){.kernels = names[i], .threads = threads});
-            if (nb && !nb_error(nb)) set[n_sets++] = (way){names[i], threads, nb};
-            else nb_close(nb);
+            if (nb && !nb_error(nb))
+                set[n_sets++] = (way){names[i], threads, nb};
+            else
+                nb_close(nb);
         }
     }
     for (int w = 0; w < n_sets; w++) printf("%s (%d)  ", set[w].kernels, set[w].threads);

@@ -178,12 +178,9 @@ static void wrong_state(void **state) {
 int main(void) {
     nb = nb_open(NULL);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_elementwise),
-        cmocka_unit_test(wrong_softmax_and_reductions),
-        cmocka_unit_test(wrong_shapes),
-        cmocka_unit_test(wrong_computed_places),
-        cmocka_unit_test(wrong_contractions),
-        cmocka_unit_test(wrong_creation_random_numbers),
+        cmocka_unit_test(wrong_elementwise),  cmocka_unit_test(wrong_softmax_and_reductions),
+        cmocka_unit_test(wrong_shapes),       cmocka_unit_test(wrong_computed_places),
+        cmocka_unit_test(wrong_contractions), cmocka_unit_test(wrong_creation_random_numbers),
         cmocka_unit_test(wrong_state),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,13 +17,13 @@ static int          op_samples[MAX_OPS];
 static int          n_ops, fewest_nodes = 1 << 30, most_nodes, ill_conditioned;
 
 typedef struct builder {
-    nb_context *nb;
-    uint64_t    seed;
-    nb_dtype    real;
-    nb_tensor  *leaf[LEAVES], *param, *pool[POOL];
-    int         n_pool, calls;
+    nb_context  *nb;
+    uint64_t     seed;
+    nb_dtype     real;
+    nb_tensor   *leaf[LEAVES], *param, *pool[POOL];
+    int          n_pool, calls;
     const nb_op *op;
-    nb_dims     shape; /* of the operands of an elementwise operator */
+    nb_dims      shape; /* of the operands of an elementwise operator */
 } builder;
 
 static int64_t below(builder *b, int64_t n) { return (int64_t)(next_real(&b->seed) * (double)n); }
@@ -47,8 +47,7 @@ static nb_dims reversed(nb_dims d) {
 /* x with another shape: its elements in another order, repeated or cut. */
 static nb_tensor *fit(builder *b, nb_tensor *x, nb_dims shape) {
     int64_t n = nb__dims_count(shape), m = nb_count(x);
-    if (nb__dims_equal(x->shape, shape))
-        return shape.rank && chance(b, 0.2) ? nb_flip(x, nb_axes(below(b, shape.rank))) : x;
+    if (nb__dims_equal(x->shape, shape)) return shape.rank && chance(b, 0.2) ? nb_flip(x, nb_axes(below(b, shape.rank))) : x;
     if (nb__dims_equal(x->shape, reversed(shape))) {
         nb_dims axes = {.rank = shape.rank};
         for (int i = 0; i < shape.rank; i++) axes.size[i] = shape.rank - 1 - i;
@@ -90,7 +89,7 @@ static nb_tensor *real(nb_sampler *s, double low, double high, nb_dims wanted) {
             shape.rank--;
         }
     }
-    bool is_leaf = jumps(b->op) || chance(b, 0.2);
+    bool       is_leaf = jumps(b->op) || chance(b, 0.2);
     nb_tensor *x = is_leaf ? b->leaf[below(b, LEAVES)] : b->pool[chance(b, 0.5) ? b->n_pool - 1 : below(b, b->n_pool)];
     for (int i = 0; i < LEAVES; i++) is_leaf |= x == b->leaf[i];
     return into_range(b, fit(b, x, shape), is_leaf, low, high);
@@ -137,7 +136,8 @@ static void grow(builder *b) {
 static void make_leaves(builder *b) {
     for (int i = 0; i < LEAVES; i++) {
         nb_dims shape = {.rank = i == 0 ? 2 : below(b, 5)};
-        for (int k = 0; k < shape.rank; k++) shape.size[k] = i == 0 || chance(b, 0.97) ? 1 + below(b, chance(b, 0.1) ? 40 : 6) : 0;
+        for (int k = 0; k < shape.rank; k++)
+            shape.size[k] = i == 0 || chance(b, 0.97) ? 1 + below(b, chance(b, 0.1) ? 40 : 6) : 0;
         b->leaf[i] = b->pool[b->n_pool++] = nb_input(b->nb, "x", b->real, shape);
     }
     b->param = nb_param(b->nb, "p", nb_full(b->nb, b->real, nb_shape(3, 2), 0.25));
@@ -184,7 +184,8 @@ static nb_list build(builder *b, int *nodes) {
     nb_list g = nb_grads(loss, NULL, nb_list_from(nb, LEAVES, b->leaf));
     for (int i = 0; i < LEAVES; i++) roots.at[3 + i] = g.at[i];
     roots.at[3 + LEAVES] = loss;
-    roots.at[4 + LEAVES] = nb_assign(b->param, nb_add(nb_mul(b->param, nb_number(nb, 0.5)), fit(b, b->pool[b->n_pool - 1], nb_shape(3, 2))));
+    roots.at[4 + LEAVES] =
+        nb_assign(b->param, nb_add(nb_mul(b->param, nb_number(nb, 0.5)), fit(b, b->pool[b->n_pool - 1], nb_shape(3, 2))));
     return roots;
 }
 
@@ -207,7 +208,8 @@ static void keep(results *r, nb_tensor *t) {
     if (!data) return;
     r->count[r->n] = n;
     double *v = r->value[r->n++] = calloc((size_t)n + 1, sizeof *v);
-    for (int64_t i = 0; i < n; i++) v[i] = nb_dtype_of(t) == NB_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+    for (int64_t i = 0; i < n; i++)
+        v[i] = nb_dtype_of(t) == NB_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
 }
 
 static void count_operators(nb_context *nb, nb_list roots) {
@@ -268,8 +270,8 @@ static double distance(const results *a, const results *b, int *result) {
     return worst;
 }
 
-static const char *const result_name[] = {"a node", "a node", "a node", "gradient 0", "gradient 1", "gradient 2", "gradient 3", "the sum",
-                                          "the assign"};
+static const char *const result_name[] = {"a node",     "a node",     "a node",  "gradient 0", "gradient 1",
+                                          "gradient 2", "gradient 3", "the sum", "the assign"};
 
 /* An unlucky graph enlarges rounding errors by itself (a kink, a pole): how much, the reference tells from leaves that are a little off. */
 static double own_error(nb_context *reference, uint64_t seed, const results *want, double noise) {

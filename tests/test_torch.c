@@ -100,40 +100,86 @@ typedef struct reduction {
 } reduction;
 
 static const one ones[] = {
-    {"abs", nb_abs},           {"neg", nb_neg},             {"sign", nb_sign},           {"square", nb_square},
-    {"sqrt", nb_sqrt},         {"rsqrt", nb_rsqrt},         {"reciprocal", nb_reciprocal}, {"exp", nb_exp},
-    {"exp2", nb_exp2},         {"expm1", nb_expm1},         {"log", nb_log},             {"log2", nb_log2},
-    {"log1p", nb_log1p},       {"sin", nb_sin},             {"cos", nb_cos},             {"tan", nb_tan},
-    {"asin", nb_asin},         {"acos", nb_acos},           {"atan", nb_atan},           {"sinh", nb_sinh},
-    {"cosh", nb_cosh},         {"tanh", nb_tanh},           {"sigmoid", nb_sigmoid},     {"erf", nb_erf},
-    {"floor", nb_floor},       {"ceil", nb_ceil},           {"round", nb_round},         {"trunc", nb_trunc},
-    {"isnan", nb_isnan},       {"isinf", nb_isinf},         {"isfinite", nb_isfinite},   {"relu", nb_relu},
-    {"selu", nb_selu},         {"gelu", nb_gelu},           {"gelu_tanh", nb_gelu_tanh}, {"silu", nb_silu},
-    {"softplus", nb_softplus}, {"softsign", nb_softsign},   {"hardtanh", nb_hardtanh},   {"hardsigmoid", nb_hardsigmoid},
-    {"hardswish", nb_hardswish}, {"mish", nb_mish},         {"not", nb_not},             {"global_avg_pool2d", nb_global_avg_pool2d},
+    {"abs", nb_abs},
+    {"neg", nb_neg},
+    {"sign", nb_sign},
+    {"square", nb_square},
+    {"sqrt", nb_sqrt},
+    {"rsqrt", nb_rsqrt},
+    {"reciprocal", nb_reciprocal},
+    {"exp", nb_exp},
+    {"exp2", nb_exp2},
+    {"expm1", nb_expm1},
+    {"log", nb_log},
+    {"log2", nb_log2},
+    {"log1p", nb_log1p},
+    {"sin", nb_sin},
+    {"cos", nb_cos},
+    {"tan", nb_tan},
+    {"asin", nb_asin},
+    {"acos", nb_acos},
+    {"atan", nb_atan},
+    {"sinh", nb_sinh},
+    {"cosh", nb_cosh},
+    {"tanh", nb_tanh},
+    {"sigmoid", nb_sigmoid},
+    {"erf", nb_erf},
+    {"floor", nb_floor},
+    {"ceil", nb_ceil},
+    {"round", nb_round},
+    {"trunc", nb_trunc},
+    {"isnan", nb_isnan},
+    {"isinf", nb_isinf},
+    {"isfinite", nb_isfinite},
+    {"relu", nb_relu},
+    {"selu", nb_selu},
+    {"gelu", nb_gelu},
+    {"gelu_tanh", nb_gelu_tanh},
+    {"silu", nb_silu},
+    {"softplus", nb_softplus},
+    {"softsign", nb_softsign},
+    {"hardtanh", nb_hardtanh},
+    {"hardsigmoid", nb_hardsigmoid},
+    {"hardswish", nb_hardswish},
+    {"mish", nb_mish},
+    {"not", nb_not},
+    {"global_avg_pool2d", nb_global_avg_pool2d},
     {"global_max_pool2d", nb_global_max_pool2d},
 };
 static const two twos[] = {
-    {"add", nb_add},         {"sub", nb_sub},
-    {"mul", nb_mul},         {"div", nb_div},
-    {"pow", nb_pow},         {"mod", nb_mod},
-    {"minimum", nb_minimum}, {"maximum", nb_maximum},
-    {"atan2", nb_atan2},     {"equal", nb_equal},
-    {"not_equal", nb_not_equal}, {"less", nb_less},
-    {"less_equal", nb_less_equal}, {"greater", nb_greater},
-    {"greater_equal", nb_greater_equal}, {"and", nb_and},
-    {"or", nb_or},           {"xor", nb_xor},
-    {"matmul", nb_matmul},   {"prelu", nb_prelu},
+    {"add", nb_add},
+    {"sub", nb_sub},
+    {"mul", nb_mul},
+    {"div", nb_div},
+    {"pow", nb_pow},
+    {"mod", nb_mod},
+    {"minimum", nb_minimum},
+    {"maximum", nb_maximum},
+    {"atan2", nb_atan2},
+    {"equal", nb_equal},
+    {"not_equal", nb_not_equal},
+    {"less", nb_less},
+    {"less_equal", nb_less_equal},
+    {"greater", nb_greater},
+    {"greater_equal", nb_greater_equal},
+    {"and", nb_and},
+    {"or", nb_or},
+    {"xor", nb_xor},
+    {"matmul", nb_matmul},
+    {"prelu", nb_prelu},
 };
 static const reduction reductions[] = {
-    {"sum", nb_sum}, {"mean", nb_mean}, {"max", nb_max}, {"min", nb_min}, {"prod", nb_prod}, {"any", nb_any}, {"all", nb_all},
-    {"logsumexp", nb_logsumexp},
+    {"sum", nb_sum},   {"mean", nb_mean}, {"max", nb_max}, {"min", nb_min},
+    {"prod", nb_prod}, {"any", nb_any},   {"all", nb_all}, {"logsumexp", nb_logsumexp},
 };
 
 static nb_tensor *reduce(const char *name, const char *variant, nb_tensor *x) {
     nb_dims last = nb_axes(-1), outer = nb_axes(0, 2);
     bool    is_all = !strcmp(variant, "all"), is_first = !strcmp(variant, "first") || !strcmp(variant, "empty");
-    nb_dims axes = is_all ? nb_axes() : !strcmp(variant, "outer") || !strcmp(variant, "keep") ? outer : is_first ? nb_axes(0) : last;
+    nb_dims axes = is_all                                                  ? nb_axes()
+                   : !strcmp(variant, "outer") || !strcmp(variant, "keep") ? outer
+                   : is_first                                              ? nb_axes(0)
+                                                                           : last;
     bool    keep = !strcmp(variant, "first") || !strcmp(variant, "keep");
     if (!strcmp(variant, "one") || (!strcmp(variant, "whole") && !strcmp(name, "max"))) axes = nb_axes(0);
     if (!strcmp(name, "var")) return nb_var(x, axes, keep, 1);
@@ -157,7 +203,8 @@ static nb_tensor *convolve(const char *variant, nb_tensor **x, int n) {
 static nb_tensor *pool(const char *name, const char *variant, nb_tensor *x) {
     nb_pool2d_options o = {.size = {2, 2}};
     if (!strcmp(variant, "overlap") || !strcmp(variant, "padded") || !strcmp(variant, "inside"))
-        o = (nb_pool2d_options){.size = {3, 3}, .stride = {2, 2}, .padding = {1, 1}, .exclude_padding = !strcmp(variant, "inside")};
+        o = (nb_pool2d_options){
+            .size = {3, 3}, .stride = {2, 2}, .padding = {1, 1}, .exclude_padding = !strcmp(variant, "inside")};
     if (!strcmp(variant, "ceil")) o.ceil_mode = true;
     if (!strcmp(variant, "dilation")) o = (nb_pool2d_options){.size = {2, 2}, .stride = {1, 1}, .dilation = {2, 2}};
     if (!strcmp(name, "max_pool2d")) return nb_max_pool2d(x, &o);
@@ -308,10 +355,11 @@ static bool check(nb_context *nb, const test_case *c, nb_dtype real, double tole
 
 /* Every operator with samples has a case, but for random ones and adjoints that only derivatives make. */
 static int uncovered(const char *names) {
-    static const char *const other[] = {"slice_grad", "max_pool2d_index", "avg_pool2d_grad", "bernoulli", "dropout", "dropout_channels",
-                                        "dropconnect_linear", "uniform", "normal", "randperm", "stop_gradient", "with_derivative", "assign"};
-    int          missing = 0;
-    const nb_op *op;
+    static const char *const other[] = {"slice_grad",       "max_pool2d_index",   "avg_pool2d_grad", "bernoulli", "dropout",
+                                        "dropout_channels", "dropconnect_linear", "uniform",         "normal",    "randperm",
+                                        "stop_gradient",    "with_derivative",    "assign"};
+    int                      missing = 0;
+    const nb_op             *op;
     for (int i = 0; (op = nb_op_at(i)); i++) {
         char word[80];
         snprintf(word, sizeof word, " %s ", op->name);

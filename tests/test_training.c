@@ -5,7 +5,8 @@
 /* ------------------------------------------------------------------------------------------------------------------ the same bits */
 
 /* Trains a preset for some steps and gives the digest of its state. */
-static void train(const char *preset, const char *kernels, int threads, uint64_t seed, int steps, char digest[65], double *loss_out) {
+static void train(const char *preset, const char *kernels, int threads, uint64_t seed, int steps, char digest[65],
+                  double *loss_out) {
     nb_context    *nb = nb_open(&(nb_options){.threads = threads, .seed = seed, .kernels = kernels});
     nb_net        *net = nb_net_parse(nb, nb_net_preset(preset), nb_shape(1, 28, 28));
     nb_tensor     *x = nb_input(nb, "x", NB_F32, nb_shape(64, 1, 28, 28)), *y = nb_input(nb, "y", NB_I64, nb_shape(64));
@@ -33,7 +34,8 @@ static void same_bits(const char *preset, const char *kernels, int steps) {
     assert_true(isfinite(loss) && loss > 0 && loss < 5);
     for (int threads = 2; threads <= 4; threads += 2) {
         train(preset, kernels, threads, 3, steps, other, &loss_again);
-        if (memcmp(one, other, sizeof one) != 0) fail_msg("%s with %s: other bits on %d threads", preset, kernels ? kernels : "the best", threads);
+        if (memcmp(one, other, sizeof one) != 0)
+            fail_msg("%s with %s: other bits on %d threads", preset, kernels ? kernels : "the best", threads);
         assert_true(loss == loss_again);
     }
     train(preset, kernels, 1, 3, steps, other, &loss_again); /* a rerun */

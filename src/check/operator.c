@@ -21,7 +21,8 @@ static nb_list leaves_of(nb_context *nb, const nb__case *c) {
 
 static int check_case(nb_context *nb, nb__case *c, nb_check_report *report, void *user) {
     for (int order = 1; order <= 2; order++) {
-        nb_operator_check check = {.op = c->op->name, .variant = nb__variant_name(c->variant), .sample = c->sample, .order = order};
+        nb_operator_check check = {
+            .op = c->op->name, .variant = nb__variant_name(c->variant), .sample = c->sample, .order = order};
         check.result = nb_gradcheck(nb, build, c, leaves_of(nb, c), order);
         if (report) report(&check, user);
         nb_error_clear(nb);

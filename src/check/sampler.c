@@ -33,7 +33,9 @@ static nb_dims resize(const nb__case *c, nb_dims shape, int call) {
     return shape;
 }
 
-static bool same(nb_dims a, nb_dims b) { return a.rank == b.rank && memcmp(a.size, b.size, (size_t)a.rank * sizeof *a.size) == 0; }
+static bool same(nb_dims a, nb_dims b) {
+    return a.rank == b.rank && memcmp(a.size, b.size, (size_t)a.rank * sizeof *a.size) == 0;
+}
 
 static int wide_axis(nb_dims shape) {
     for (int i = 0; i < shape.rank; i++)
@@ -64,10 +66,8 @@ static nb_tensor *view(nb__variant variant, nb_tensor *leaf, nb_dims shape) {
     case NB__TRANSPOSED:
         for (int i = 0; i < shape.rank; i++) axes.size[i] = shape.rank - 1 - i;
         return nb_permute(leaf, axes);
-    case NB__BROADCAST:
-        return wide_axis(shape) >= 0 ? nb_expand(leaf, shape) : leaf;
-    default:
-        return leaf;
+    case NB__BROADCAST: return wide_axis(shape) >= 0 ? nb_expand(leaf, shape) : leaf;
+    default: return leaf;
     }
 }
 
@@ -95,7 +95,8 @@ static nb_tensor *real(nb_sampler *s, double low, double high, nb_dims wanted) {
     nb__case *c = d->c;
     nb_dims   shape = resize(c, wanted, d->calls);
     int       call = d->calls++;
-    if (call >= NB__MAX_LEAVES) return nb_fail(s->nb, NB_INVALID, "a sample of %s has more than %d operands", c->op->name, (int)NB__MAX_LEAVES);
+    if (call >= NB__MAX_LEAVES)
+        return nb_fail(s->nb, NB_INVALID, "a sample of %s has more than %d operands", c->op->name, (int)NB__MAX_LEAVES);
     if (d->leaves) return view(c->variant, d->leaves[c->leaf_of[call]], shape);
     if (!same(shape, wanted) || layout_applies(c->variant, shape)) c->applies = true;
     int leaf = twin(c, shape, low, high);

@@ -11,9 +11,9 @@ typedef enum nb__variant {
     NB__FLIPPED,    /* negative strides */
     NB__TRANSPOSED, /* axes in reverse order */
     NB__BROADCAST,  /* stride 0 along one axis */
-    NB__SIZE_ONE,   /* of an elementwise operator: every other operand has size 1 along its axes, so that the operator broadcasts */
-    NB__SIZE_ZERO,  /* of an elementwise operator: no elements */
-    NB__TWICE,      /* one tensor as two operands */
+    NB__SIZE_ONE, /* of an elementwise operator: every other operand has size 1 along its axes, so that the operator broadcasts */
+    NB__SIZE_ZERO, /* of an elementwise operator: no elements */
+    NB__TWICE,     /* one tensor as two operands */
     NB__VARIANTS
 } nb__variant;
 
@@ -25,7 +25,7 @@ typedef struct nb__case {
     const nb_op *op;
     int          sample;
     nb__variant  variant;
-    nb_dtype     dtype; /* of the real operands */
+    nb_dtype     dtype;   /* of the real operands */
     bool         exists;  /* false: the sample before was the last */
     bool         applies; /* false: nothing here that the variant would change */
     int          n;
@@ -37,7 +37,7 @@ typedef struct nb__case {
 
 nb__case   nb__case_describe(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype);
 nb__case   nb__case_sized(nb_context *nb, const nb_op *op, int sample, nb__variant variant, nb_dtype dtype, nb_dims shape);
-void       nb__case_fill(const nb__case *c, int leaf, double *data);                /* the same contents each time */
+void       nb__case_fill(const nb__case *c, int leaf, double *data);                    /* the same contents each time */
 nb_tensor *nb__case_build(nb_context *nb, const nb__case *c, nb_tensor *const *leaves); /* the sample's graph on these leaves */
 
 double nb__random_real(uint64_t *seed); /* in [0, 1) */
