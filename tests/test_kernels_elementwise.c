@@ -167,7 +167,7 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
         for (int k = 0; k < rows[row].operands; k++) alone[k] = takes_bool(row, k) ? (void *)&in[k].b[i] : (void *)&in[k].f[i];
         isa->tiles[row](&one, alone[0], alone[1], alone[2], 1, p, q);
         bool is_nan = !makes_bool(row) && isnan(out.f[i]); /* whose sign and payload say nothing */
-        if (!is_nan && memcmp(&out.b[(size_t)i * size], &one, size)) fail_msg("%s %s: element %d of %d", isa->name, rows[row].name, i, n);
+        if (!is_nan && memcmp(bytes + (size_t)i * size, &one, size)) fail_msg("%s %s: element %d of %d", isa->name, rows[row].name, i, n);
     }
 }
 
