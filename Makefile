@@ -10,6 +10,8 @@ endif
 OPT    ?= -O3
 DNNL   ?= $(shell [ -e /usr/include/dnnl.h ] || [ -e /usr/include/oneapi/dnnl/dnnl.h ] && echo 1)
 
+# V=1 shows the commands.
+Q = $(if $(V),,@)
 WARN   = -Wall -Wextra -Wpedantic -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith -Wundef -Wvla -Wwrite-strings
 CFLAGS_ALL = -std=c17 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread \
              -D_GNU_SOURCE -Iinclude -MMD -MP $(EXTRA) $(CFLAGS)
@@ -37,27 +39,33 @@ $(BUILD)/obj/src/compile/%.o $(BUILD)/obj/src/run/%.o: CFLAGS_ALL += $(INNER)
 
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c $< -o $@
+	@echo "  CC   $@"
+	$(Q)$(CC) $(CFLAGS_ALL) -c $< -o $@
 define isa_rule
 $(BUILD)/obj/src/kernels/isa/%.$(1).o: src/kernels/isa/%.c Makefile
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) -DNB__ISA=$(1) $$(ARCH_$(1)) -c $$< -o $$@
+	@echo "  CC   $$@"
+	$(Q)$$(CC) $$(CFLAGS_ALL) -DNB__ISA=$(1) $$(ARCH_$(1)) -c $$< -o $$@
 endef
 $(foreach i,baseline v3 v4,$(eval $(call isa_rule,$(i))))
 
 $(BUILD)/libnabla.a: $(OBJ)
 	@rm -f $@
-	ar rcs $@ $(OBJ)
+	@echo "  AR   $@"
+	$(Q)ar rcs $@ $(OBJ)
 SONAME = libnabla.so.0
 $(BUILD)/libnabla.so: $(OBJ)
-	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined -o $(BUILD)/$(SONAME) $(OBJ) $(LIBS)
-	ln -sf $(SONAME) $@
+	@echo "  LINK $@"
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined -o $(BUILD)/$(SONAME) $(OBJ) $(LIBS)
+	@ln -sf $(SONAME) $@
 CLI    = $(wildcard cli/*.c)
 $(BUILD)/nabla: $(CLI:%.c=$(BUILD)/obj/%.o) $(BUILD)/libnabla.a
-	$(CC) $(EXTRA) -o $@ $^ $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
 $(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) -o $@ $^ $(LIBS)
 $(BUILD)/nabla.pc: Makefile
 	@mkdir -p $(@D)
 	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla\nLibs.private: %s\n' \
@@ -74,7 +82,8 @@ PYTHON ?= python3
 EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
-	$(CC) $(EXTRA) -o $@ $^ $(LIBS)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
 examples: $(EXAMPLES)
 bench: $(BUILD)/bench/nets
 	@tools/bench.sh $(BUILD)/bench/nets $(PYTHON)
@@ -86,10 +95,12 @@ JOBS   = $(MAKE) --no-print-directory -j$(shell nproc)
 SAN    = -fno-omit-frame-pointer -DNB_CHECK_BUILD
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(INNER) -Isrc/check -o $@ $< $(BUILD)/libnabla.a -lcmocka $(LIBS)
+	@echo "  TEST $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(INNER) -Isrc/check -o $@ $< $(BUILD)/libnabla.a -lcmocka $(LIBS)
 $(BUILD)/tests/%: tests/%.cpp $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
-	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror $(EXTRA) -Iinclude -o $@ $< $(BUILD)/libnabla.a $(LIBS)
+	@echo "  TEST $@"
+	$(Q)$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror $(EXTRA) -Iinclude -o $@ $< $(BUILD)/libnabla.a $(LIBS)
 
 deps:
 	@tools/deps
