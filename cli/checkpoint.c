@@ -100,7 +100,7 @@ bool checkpoint_open(nb_context *nb, const run_folder *f, checkpoint *c) {
     if (!cli_exists(f->checkpoint)) {
         if (cli_exists(f->settings)) return (c->settings = read_settings(nb, f)) != NULL;
         cli_error("the folder %s holds no run: it has neither checkpoint nor settings.json; start one with -o %s", f->path,
-                  f->path);
+                  cli_shell(f->path).text);
         return false;
     }
     c->file = nb_file_open(nb, f->checkpoint);

@@ -70,6 +70,12 @@ bool    cli_options_from_json(const cli_option *options, void *settings, json_t 
 const char *cli_nearest(const char *typed, const char *const *words);
 /* "nabla: ", the message and a new line on stderr. Returns CLI_MEND, so that a command can return it. */
 int cli_error(const char *format, ...) NB_PRINTF(1, 2);
+/* A word as a shell takes it: in quotes where it needs them. For a message: cli_shell(path).text lives until the end of the statement. */
+typedef struct cli_shell_word {
+    char text[8192];
+} cli_shell_word;
+cli_shell_word cli_shell(const char *word);
+cli_shell_word cli_program(void); /* this command as it was typed, as a word for the shell */
 /* The same with the context's first error. */
 int cli_report(nb_context *nb);
 /* A context with so many threads (0: one for each core), or NULL after a message. */

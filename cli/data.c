@@ -159,7 +159,8 @@ static char *read_text(const char *path) {
         text[n] = 0;
         return text;
     }
-    cli_error("cannot read the net in %s: %s", path, !in ? strerror(errno) : "it is no text of a net ('nabla help net')");
+    cli_error("cannot read the net in %s: %s (see '%s help net')", path, !in ? strerror(errno) : "it is no text of a net",
+              cli_program().text);
     free(text);
     return NULL;
 }
@@ -173,8 +174,8 @@ char *cli_net_text(const char *typed) {
     if (is_word && (strchr(typed, '/') || strchr(typed, '.'))) return cli_error("there is no file %s with a net", typed), NULL;
     const char *near = is_word ? cli_nearest(typed, presets) : NULL;
     if (near && !nb_op_find(typed)) /* "elu" is a layer */
-        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('nabla help net')",
-                         typed, near),
+        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('%s help net')",
+                         typed, near, cli_program().text),
                NULL;
     return strdup(typed);
 }

@@ -10,11 +10,12 @@ static void overview(void) {
     const cli_command *c;
     puts("usage: nabla COMMAND [words] [options]\n\ncommands:");
     for (int i = 0; (c = cli_command_at(i)); i++) printf("  %-11s %s\n", c->name, c->about);
-    puts("\n'nabla help COMMAND' tells all of one; 'nabla help net' is the language of nets.\n\n"
-         "to begin:\n"
-         "  nabla train --data fashion-mnist --net mlp\n"
-         "\n"
-         "exit codes: 0 done; 1 it ran and the answer is no; 2 something to mend; 130 stopped by Ctrl-C, the state saved");
+    printf("\n'%s help COMMAND' tells all of one; '%s help net' is the language of nets.\n\n"
+           "to begin:\n"
+           "  %s train --data fashion-mnist --net mlp\n"
+           "\n"
+           "exit codes: 0 done; 1 it ran and the answer is no; 2 something to mend; 130 stopped by Ctrl-C, the state saved\n",
+           cli_program().text, cli_program().text, cli_program().text);
 }
 
 static int run(const cli_words *words, void *settings) {

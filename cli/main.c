@@ -24,9 +24,9 @@ const cli_command *cli_command_find(const char *name) {
     names[n] = NULL;
     const char *near = cli_nearest(name, names);
     if (near)
-        cli_error("there is no command '%s': did you mean '%s'? 'nabla help' lists all", name, near);
+        cli_error("there is no command '%s': did you mean '%s'? '%s help' lists all", name, near, cli_program().text);
     else
-        cli_error("there is no command '%s': 'nabla help' lists all", name);
+        cli_error("there is no command '%s': '%s help' lists all", name, cli_program().text);
     return NULL;
 }
 

@@ -19,6 +19,27 @@ int cli_error(const char *format, ...) {
     return CLI_MEND;
 }
 
+cli_shell_word cli_shell(const char *word) {
+    cli_shell_word w = {{0}};
+    size_t         n = 0;
+    if (*word && !word[strcspn(word, " \t\n\"'`$&|;<>()*?[]{}#~!\\^=")]) {
+        snprintf(w.text, sizeof w.text, "%s", word);
+        return w;
+    }
+    w.text[n++] = '\'';
+    for (; *word && n + 6 < sizeof w.text; word++) {
+        if (*word == '\'') { /* a quote ends the quoted part, stands by itself, and begins the next */
+            memcpy(w.text + n, "'\\'", 3);
+            n += 3;
+        }
+        w.text[n++] = *word;
+    }
+    w.text[n] = '\'';
+    return w;
+}
+
+cli_shell_word cli_program(void) { return cli_shell(program_invocation_name); }
+
 /* ------------------------------------------------------------------------------------------------------------------ suggestions */
 
 /* Edit distance: insertions, deletions, replacements and swaps of neighbours (Damerau, 1964). Words are at most 31 letters. */
@@ -164,6 +185,20 @@ static const cli_option *find_letter(const cli_option *options, char letter) {
     return NULL;
 }
 
+/* "batch-size" for "batch", and what other tools call an option. */
+static const char *near_option(const char *typed, const char *const *names) {
+    static const char *const also[][2] = {{"learning-rate", "lr"}, {"lr-schedule", "schedule"}, {"dataset", "data"},
+                                          {"model", "net"},        {"jobs", "threads"},         {"continue", "resume"}};
+    const char              *near = cli_nearest(typed, names);
+    for (; !near && *names; names++) {
+        size_t length = strlen(*names);
+        if (length >= 3 && strncmp(typed, *names, length) == 0 && typed[length] == '-') near = *names;
+        for (size_t i = 0; !near && i < sizeof also / sizeof *also; i++)
+            if (strcmp(typed, also[i][0]) == 0 && strcmp(*names, also[i][1]) == 0) near = *names;
+    }
+    return near;
+}
+
 static bool unknown(const cli_command *command, const char *typed, size_t length) {
     const char *names[MAX_OPTIONS + 2];
     int         n = 0;
@@ -173,11 +208,13 @@ static bool unknown(const cli_command *command, const char *typed, size_t length
     names[n] = NULL;
     size_t dashes = strspn(typed, "-");
     snprintf(name, sizeof name, "%.*s", (int)(length - dashes), typed + dashes);
-    const char *near = strlen(name) > 1 ? cli_nearest(name, names) : NULL;
+    const char *near = strlen(name) > 1 ? near_option(name, names) : NULL;
     if (near)
-        cli_error("unknown option %.*s: did you mean --%s? See 'nabla help %s'", (int)length, typed, near, command->name);
+        cli_error("unknown option %.*s: did you mean --%s? See '%s help %s'", (int)length, typed, near, cli_program().text,
+                  command->name);
     else
-        cli_error("unknown option %.*s: see 'nabla help %s' for those there are", (int)length, typed, command->name);
+        cli_error("unknown option %.*s: see '%s help %s' for those there are", (int)length, typed, cli_program().text,
+                  command->name);
     return false;
 }
 
@@ -238,7 +275,7 @@ bool cli_parse(const cli_command *command, int argc, char **argv, cli_words *wor
         if (!take(command, o, value, argc, argv, &i, words, settings)) return false;
     }
     if (words->n < command->least) {
-        cli_error("%s is missing: nabla %s; see 'nabla help %s'", command->word, command->usage, command->name);
+        cli_error("%s is missing: nabla %s; see '%s help %s'", command->word, command->usage, cli_program().text, command->name);
         return false;
     }
     if (words->n > command->most) {

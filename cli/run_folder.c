@@ -59,10 +59,9 @@ static bool holds_run(const char *folder) {
 }
 
 static bool refuse_run(const char *path) {
-    cli_error("the folder %s holds a run already. Go on with it: nabla train --resume %s; or keep it and choose another folder "
-              "with -o; or "
-              "replace it with --force",
-              path, path);
+    cli_error("the folder %s holds a run already. Go on with it: %s train --resume %s; or keep it and choose another folder "
+              "with -o; or replace it with --force",
+              path, cli_program().text, cli_shell(path).text);
     return false;
 }
 
@@ -153,7 +152,7 @@ static bool clear(const run_folder *f) {
 bool run_folder_open(run_folder *f, const char *path, bool resume, bool force) {
     if (!names(f, path)) return false;
     if (resume && !cli_exists(path))
-        return cli_error("there is no folder %s to go on with; start a run with -o %s", path, path), false;
+        return cli_error("there is no folder %s to go on with; start a run with -o %s", path, cli_shell(path).text), false;
     if (resume && !cli_is_folder(path)) return cli_error("%s is a file; --resume takes the folder of a run", path), false;
     if (!resume && !make_folders(path)) return false;
     if (!lock(f)) return false;

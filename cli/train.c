@@ -57,7 +57,7 @@ static bool resume_is_alone(const cli_words *words, const train_settings *s) {
 static bool are_complete(const train_settings *s) {
     if (!s->data)
         return cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false;
-    if (!s->net) return cli_error("--net is missing: add --net cnn, mlp or lenet, or a text as in 'nabla help net'"), false;
+    if (!s->net) return cli_error("--net is missing: add --net cnn, mlp or lenet, or a text as in '%s help net'", cli_program().text), false;
     return true;
 }
 

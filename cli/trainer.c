@@ -278,8 +278,8 @@ static int explain(trainer *t) {
     }
     if (nb_error(nb) || !stopped) return cli_report(nb);
     if (!save_checkpoint(t)) return cli_report(nb);
-    fprintf(stderr, "nabla: stopped after step %lld; the state is saved. To go on: nabla train --resume %s\n", (long long)s->step,
-            t->folder->path);
+    fprintf(stderr, "nabla: stopped after step %lld; the state is saved. To go on: %s train --resume %s\n", (long long)s->step,
+            cli_program().text, cli_shell(t->folder->path).text);
     return CLI_STOPPED;
 }
 

@@ -185,7 +185,11 @@ static void missing_files_are_named(void **state) {
     (void)state;
     remove_pair();
     assert_null(read_folder());
-    expect_error(nb, "neither " IMAGES " nor " IMAGES ".gz is in this folder");
+    expect_error(nb, "neither " IMAGES " nor " IMAGES ".gz is in this folder; a data set is " IMAGES ", " LABELS ", t10k-");
+    put_file(in_folder("train-images.idx3-ubyte.gz"), "", 0);
+    assert_null(read_folder());
+    expect_error(nb, "train-images.idx3-ubyte.gz: give it a hyphen for the dot (" IMAGES ")");
+    unlink(in_folder("train-images.idx3-ubyte.gz"));
     put_part(IMAGES, images, sizeof images, false);
     assert_null(read_folder());
     expect_error(nb, "neither " LABELS " nor " LABELS ".gz");
@@ -250,7 +254,7 @@ static void gzip_is_checked(void **state) {
     data[n - 4]++; /* the length at the end lies */
     put_file(path, data, n);
     assert_null(read_folder());
-    expect_error(nb, "incorrect length check");
+    expect_error(nb, "the gzip data are damaged (incorrect length check) at byte");
     put_file(path, images, sizeof images);
     assert_null(read_folder());
     expect_error(nb, "though the name ends in .gz");

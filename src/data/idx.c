@@ -90,7 +90,9 @@ static int64_t inflate_some(idx_file *f, void *to, size_t n) {
             nb_fail(f->nb, NB_NO_MEMORY, "%s: no memory to inflate it", f->path);
             return -1;
         } else if (state != Z_OK && state != Z_BUF_ERROR) {
-            gzip_damaged(f, f->z.msg ? f->z.msg : "damaged");
+            char what[80];
+            snprintf(what, sizeof what, "damaged%s%.60s%s", f->z.msg ? " (" : "", f->z.msg ? f->z.msg : "", f->z.msg ? ")" : "");
+            gzip_damaged(f, what);
             return -1;
         }
     }
@@ -204,6 +206,29 @@ static bool read_data(idx_file *f, int rank, void *to, int64_t bytes) {
 
 /* ------------------------------------------------------------------------------------------------------------- a pair of files */
 
+/* Some archives name the files with a dot: train-images.idx3-ubyte. */
+static bool has_dotted(const char *folder, const char *name, char *path, size_t path_size) {
+    struct stat s;
+    snprintf(path, path_size, "%s/%s", folder, name);
+    *strstr(path + strlen(folder), "-idx") = '.';
+    if (stat(path, &s) == 0) return true;
+    strcat(path, ".gz"); /* there is room: open_file needs it too */
+    return stat(path, &s) == 0;
+}
+
+/* What is missing, and what a data set consists of. */
+static void report_missing(nb_context *nb, const char *folder, const char *name, char *path, size_t path_size) {
+    static const char four[] = "a data set is train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+                               "t10k-labels-idx1-ubyte";
+    struct stat       s;
+    if (stat(folder, &s) != 0)
+        nb_fail(nb, NB_IO, "%s: there is no such folder (looked for %s, %s.gz)", folder, name, name);
+    else if (has_dotted(folder, name, path, path_size))
+        nb_fail(nb, NB_IO, "%s: give it a hyphen for the dot (%s), and the other files too: %s", path, name, four);
+    else
+        nb_fail(nb, NB_IO, "%s: neither %s nor %s.gz is in this folder; %s, each plain or with .gz", folder, name, name, four);
+}
+
 /* Opens folder/name or folder/name.gz and reads the header. The path goes to `path`. */
 static bool open_file(idx_file *f, nb_context *nb, const char *folder, const char *name, int rank, char *path, size_t path_size) {
     *f = (idx_file){.nb = nb, .path = path, .fd = -1};
@@ -219,11 +244,7 @@ static bool open_file(idx_file *f, nb_context *nb, const char *folder, const cha
         }
     }
     if (f->fd < 0) {
-        struct stat s;
-        bool        there = stat(folder, &s) == 0;
-        nb_fail(nb, NB_IO,
-                there ? "%s: neither %s nor %s.gz is in this folder" : "%s: there is no such folder (looked for %s, %s.gz)",
-                folder, name, name);
+        report_missing(nb, folder, name, path, path_size);
         return false;
     }
     struct stat s;
