@@ -77,6 +77,33 @@ static void test_residual(void **state) {
     nb_close(nb);
 }
 
+/* Leaves in the words in which they were written, with the place or name that summaries and messages give; by type where there are
+ * no words. */
+static void test_words(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    const char *text = "# a remark, with (brackets)\n"
+                       "conv 8 3x5 pad=same name=first, residual(conv 8 3 pad=1, sequential(relu)),\n"
+                       "maxpool 3  stride=2 # another\n"
+                       "dropout 0.2, flatten, linear 10";
+    char       *picture = nb_draw_net(nb_net_parse(nb, text, nb_shape(1, 28, 28)));
+    expect_text(nb, picture, ">first</font>  <b>conv 8 3x5 pad=same</b>");
+    expect_text(nb, picture, "\"1  residual\"");
+    expect_text(nb, picture, ">1.0</font>  <b>conv 8 3 pad=1</b>");
+    expect_text(nb, picture, ">1.1.0</font>  <b>relu</b>");
+    expect_text(nb, picture, ">2</font>  <b>maxpool 3 stride=2</b>");
+    expect_text(nb, picture, ">3</font>  <b>dropout 0.2</b>");
+    expect_text(nb, picture, ">5</font>  <b>linear 10</b>");
+    assert_null(strstr(picture, "name=first"));
+    nb_free(nb, picture);
+    nb_layer *layers[] = {nb_layer_conv2d(nb, 1, 2, 3, 5, true, NULL), nb_layer_flatten(nb)};
+    picture = nb_draw_net(nb_net_new(nb, nb_layer_sequential(nb, 2, layers), nb_shape(1, 8, 8)));
+    expect_text(nb, picture, ">0</font>  <b>conv2d 3×5</b>");
+    expect_text(nb, picture, ">1</font>  <b>flatten</b>");
+    nb_free(nb, picture);
+    nb_close(nb);
+}
+
 /* Large graphs are refused with a remedy, or folded by layers; never drawn as they are. */
 static void test_large(void **state) {
     (void)state;
@@ -114,6 +141,7 @@ static void test_large(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_folding),
-                                       cmocka_unit_test(test_residual), cmocka_unit_test(test_large)};
+                                       cmocka_unit_test(test_residual), cmocka_unit_test(test_words),
+                                       cmocka_unit_test(test_large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

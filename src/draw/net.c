@@ -1,4 +1,6 @@
-/* net.c: the picture of a net: its layers from top to bottom, the shape of what flows between them, and their parameters. */
+/* net.c: the picture of a net: its layers from top to bottom, in the words in which they were written, the shape of what flows between
+ * them, and their parameters. */
+#include <stdio.h>
 #include <string.h>
 
 #include "text.h"
@@ -31,25 +33,41 @@ static void add_kernel(nb__text *out, nb_layer *l) {
         nb__add(out, " %lld×%lld", (long long)nb_size(state.at[0], 2), (long long)nb_size(state.at[0], 3));
 }
 
+/* The words of the next leaf in a net's text, "conv 32 3 pad=1". Passed over: remarks, and layers that hold layers, with what stands
+ * before and behind their brackets. length 0: there is none. */
+static const char *next_words(const char *text, int *length) {
+    for (;;) {
+        text += strspn(text, " \t\r\n,)");
+        *length = (int)strcspn(text, *text == '#' ? "\n" : ",\n()#");
+        if (*length == 0 && *text != '(') return text;
+        bool is_leaf = *text != '#' && text[*length] != '(' && strncmp(text, "name=", 5) != 0;
+        if (is_leaf) return text;
+        text += *length + (text[*length] == '(');
+    }
+}
+
+static int leaves_in(const char *text) {
+    int n = 0, length;
+    for (text = next_words(text, &length); length; text = next_words(text + length, &length)) n++;
+    return n;
+}
+
+/* Without name=NAME: names stand elsewhere. */
+static void add_words(nb__text *out, const char *words, int length) {
+    for (int at = 0, n; at < length; at += n) {
+        char word[80];
+        at += (int)strspn(words + at, " \t\r");
+        n = (int)strcspn(words + at, " \t\r,\n()#");
+        if (n == 0 || strncmp(words + at, "name=", 5) == 0) continue;
+        snprintf(word, sizeof word, "%s%.*s", at ? " " : "", n, words + at);
+        nb__add_escaped(out, word);
+    }
+}
+
 /* By the user, not by its number. */
 static bool is_named(nb_layer *l) {
     const char *name = nb_layer_name(l);
     return name[0] && strspn(name, "0123456789") != strlen(name);
-}
-
-static void add_leaf(nb__text *out, nb_layer *l, int id, const nb_layer_info *info) {
-    nb__add(out, "  n%d [%s width=1.5 label=<<b>", id, look(info->type));
-    if (is_named(l)) nb__add_escaped(out, nb_layer_name(l));
-    if (is_named(l)) nb__add(out, "</b> <b>");
-    nb__add_escaped(out, info->type);
-    add_kernel(out, l);
-    nb__add(out, "</b>");
-    if (info->parameters) {
-        nb__add(out, "<br/><font point-size=\"9\" color=\"" NB__GREY "\">");
-        nb__add_count(out, info->parameters);
-        nb__add(out, " parameters%s</font>", info->trainable < info->parameters ? ", frozen" : "");
-    }
-    nb__add(out, ">]\n");
 }
 
 /* An arrow with the shape of what flows. */
@@ -61,18 +79,43 @@ static void add_arrow(nb__text *out, int from, int to, nb_dims shape) {
 
 /* What the walk over the layers has in hand. */
 typedef struct walk {
-    nb__text out, arrows; /* arrows come last: one written inside a frame would pull its ends into it */
-    nb_net  *net;
-    int      leaf, last, next; /* of the summary; the box that the next one hangs on; the next box's number */
-    nb_dims  shape;            /* of what flows */
+    nb__text    out, arrows; /* arrows come last: one written inside a frame would pull its ends into it */
+    nb_net     *net;
+    const char *text;             /* of the net, from the next leaf on; NULL: it has none */
+    int         leaf, last, next; /* of the summary; the box that the next one hangs on; the next box's number */
+    nb_dims     shape;            /* of what flows */
 } walk;
+
+/* Its place or name, as summaries and messages have it; what was written, or else its type; its parameters. */
+static void add_leaf(walk *w, nb_layer *l, const nb_layer_info *info) {
+    nb__text *out = &w->out;
+    nb__add(out, "  n%d [%s width=1.5 label=<<font color=\"" NB__GREY "\">", w->next, look(info->type));
+    nb__add_escaped(out, info->path);
+    nb__add(out, "</font>%s<b>", info->path[0] ? "  " : "");
+    if (w->text) {
+        int n;
+        w->text = next_words(w->text, &n);
+        add_words(out, w->text, n);
+        w->text += n;
+    } else {
+        nb__add_escaped(out, info->type);
+        add_kernel(out, l);
+    }
+    nb__add(out, "</b>");
+    if (info->parameters) {
+        nb__add(out, "<br/><font point-size=\"9\" color=\"" NB__GREY "\">");
+        nb__add_count(out, info->parameters);
+        nb__add(out, " parameters%s</font>", info->trainable < info->parameters ? ", frozen" : "");
+    }
+    nb__add(out, ">]\n");
+}
 
 /* Depth is that of layers in layers, which is bounded where they are made. */
 static void add_layer(walk *w, nb_layer *l) {
     int n = nb_layer_count(l), before = w->last;
     if (n == 0) {
         nb_layer_info info = nb_net_layer_info(w->net, w->leaf++);
-        add_leaf(&w->out, l, w->next, &info);
+        add_leaf(w, l, &info);
         add_arrow(&w->arrows, w->last, w->next, w->shape);
         w->last = w->next++;
         w->shape = info.output;
@@ -81,7 +124,8 @@ static void add_layer(walk *w, nb_layer *l) {
     bool is_residual = strcmp(nb_layer_type(l), "residual") == 0, is_frame = is_residual || is_named(l);
     if (is_frame) {
         nb__add(&w->out, "  subgraph \"cluster_%d\" { graph [label=\"", w->next);
-        nb__add_escaped(&w->out, is_named(l) ? nb_layer_name(l) : nb_layer_type(l));
+        nb__add_escaped(&w->out, nb_layer_name(l));
+        if (is_residual) nb__add(&w->out, "  residual");
         nb__add(&w->out, "\" style=\"rounded,filled\" color=\"#d8d8d8\" fillcolor=\"#fafafa\" labeljust=l]\n");
     }
     nb_dims entry = w->shape;
@@ -101,6 +145,7 @@ char *nb_draw_net(nb_net *net) {
     if (!net) return NULL;
     nb_context *nb = nb_net_context(net);
     walk        w = {.out = {.nb = nb}, .arrows = {.nb = nb}, .net = net, .next = 1, .shape = nb_net_input(net)};
+    if (leaves_in(nb_net_text(net)) == nb_net_layer_count(net)) w.text = nb_net_text(net);
     nb__add_head(&w.out, "TB");
     nb__add(&w.out, "  n0 [shape=plaintext style=\"\" label=<<b>input</b>>]\n");
     add_layer(&w, nb_net_root(net));
