@@ -58,6 +58,7 @@ static void test_folding(void **state) {
     nb_free(nb, picture);
     picture = nb_draw_neurons(net);
     assert_int_equal(count(picture, "tooltip"), 5 * 4 + 4 * 3);
+    expect_text(nb, picture, "positive weight");
     nb_free(nb, picture);
     expect_good(nb);
     nb_close(nb);

@@ -6,6 +6,8 @@
 #include "text.h"
 
 #define MOST 64 /* neurons of a layer */
+#define POSITIVE "#2f6fc0"
+#define NEGATIVE "#d0453b"
 
 static bool is_type(nb_layer *l, const char *type) { return strcmp(nb_layer_type(l), type) == 0; }
 
@@ -29,9 +31,16 @@ static void add_weights(nb__text *out, int column, const float *w, int64_t rows,
         for (int64_t i = 0; i < columns; i++) {
             double v = (double)w[o * columns + i], share = fabs(v) / (double)largest;
             nb__add(out, "  c%d_%lld -> c%d_%lld [color=\"%s%02x\" penwidth=%.2f tooltip=\"%.4g\"]\n", column - 1, (long long)i,
-                    column, (long long)o, v < 0 ? "#d0453b" : "#2f6fc0", (int)(50 + 205 * share), 0.3 + 2.2 * share, v);
+                    column, (long long)o, v < 0 ? NEGATIVE : POSITIVE, (int)(50 + 205 * share), 0.3 + 2.2 * share, v);
         }
     }
+}
+
+/* Below the picture: what its lines say. */
+static void add_legend(nb__text *out) {
+    nb__add(out, "  graph [label=<<b><font color=\"" POSITIVE "\">blue</font></b>: positive weight, "
+                 "<b><font color=\"" NEGATIVE "\">red</font></b>: negative<br/>"
+                 "the wider and darker, the larger beside the others of its layer; biases are not drawn> labelloc=b]\n");
 }
 
 static bool refuse_type(nb_context *nb, nb_layer *l) {
@@ -91,6 +100,7 @@ char *nb_draw_neurons(nb_net *net) {
         ok = nb_layer_count(l) == 0 ? add_layer(&out, l, i + 1 < n ? nb_layer_at(root, i + 1) : NULL, &column, &width)
                                     : refuse_type(nb, l);
     }
+    add_legend(&out);
     nb__add(&out, "}\n");
     return nb__text_end(&out);
 }
