@@ -83,7 +83,8 @@ int main(void) {
     nb_list inputs = nb_list_of(nb, nb_normal(nb, NB_F64, nb_shape(3, 4), 0, 1), nb_normal(nb, NB_F64, nb_shape(2, 4), 0, 1));
     nb_gradcheck_result first = nb_gradcheck(nb, distances, NULL, inputs, 1),
                         second = nb_gradcheck(nb, distances, NULL, inputs, 2);
-    printf("first derivatives: %s\nsecond derivatives: %s\n", first.detail, second.detail);
+    printf("first derivatives: %s; %s\n", first.passed ? "right" : "WRONG", first.detail);
+    printf("second derivatives: %s; %s\n", second.passed ? "right" : "WRONG", second.detail);
     bool right = first.passed && second.passed && g[0] == 0 && g[1] == 4 && g[2] == -2;
     printf("custom_operator: %s\n", right ? "both ways work" : "WRONG");
     nb_close(nb);

@@ -157,8 +157,9 @@ static void compare_entry(checker *c, int64_t j, int64_t i, double claimed, doub
     int64_t k, l;
     where(&c->y, j, &y, &k);
     where(&c->x, i, &x, &l);
-    snprintf(c->out.detail, sizeof c->out.detail, "d result%d[%lld] / d input%d[%lld]: derivative %.10g, difference %.10g", y,
-             (long long)k, x, (long long)l, claimed, measured);
+    snprintf(c->out.detail, sizeof c->out.detail,
+             "largest deviation at d result%d[%lld] / d input%d[%lld]: derivative %.10g, difference %.10g", y, (long long)k, x,
+             (long long)l, claimed, measured);
 }
 
 /* (y(x + d) - y(x - d)) / 2h, where d is h times the direction. `at` is room for one point, `out` for two results. */
@@ -203,8 +204,8 @@ static bool check_direction(checker *c, double *at, double *d, double *out, doub
     for (int64_t j = 0; j < m; j++) measured += v[j] * out[j];
     for (int64_t i = 0; i < n; i++) claimed += g[i] * d[i] / step;
     if (is_worse(c, claimed, measured))
-        snprintf(c->out.detail, sizeof c->out.detail, "along a random direction: derivative %.10g, difference %.10g", claimed,
-                 measured);
+        snprintf(c->out.detail, sizeof c->out.detail,
+                 "largest deviation along a random direction: derivative %.10g, difference %.10g", claimed, measured);
     return true;
 }
 
