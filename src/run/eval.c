@@ -1,6 +1,7 @@
 /* eval.c: define-by-run. The graph below the tensors is turned into a key (operators, operands by number, attributes, shapes, types); if a
  * program with that key is known it runs again, else one is compiled. Values evaluated before and nb_from data are arguments of the program,
  * so that only structure counts. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "ops.h"
@@ -96,7 +97,8 @@ static uint64_t hash(const writer *w) {
 }
 
 static nb_program *compile(nb_context *nb, nb_list roots, const writer *key, uint64_t h, nb_program **slot) {
-    nb__compile how = {.simplify = true, .layout = true, .fuse = true, .memory = true, .arguments = true};
+    nb__compile how = {.arguments = true};
+    nb__parse_passes(nb, getenv("NABLA_PASSES"), &how);
     nb_program *p = nb__compile_graph(nb, roots, &how);
     if (!p) return NULL;
     char *copy = p->is_good ? nb__program_alloc(p, key->n) : NULL;

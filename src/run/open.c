@@ -50,6 +50,7 @@ nb_context *nb_open(const nb_options *options) {
     nb->inert->nb = nb;
     choose_kernels(nb, o->kernels);
     make_pool(nb, o);
+    nb__parse_passes(nb, getenv("NABLA_PASSES"), &(nb__compile){0}); /* a wrong word is told here, not at the first program */
     return nb;
 }
 
