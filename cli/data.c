@@ -180,26 +180,42 @@ char *cli_net_text(const char *typed) {
     return strdup(typed);
 }
 
+bool cli_is_saved_net(const char *typed) {
+    size_t n = strlen(typed);
+    return cli_is_folder(typed) || (n > 12 && strcmp(typed + n - 12, ".safetensors") == 0);
+}
+
+bool cli_takes_input(const cli_command *command, const cli_words *words) {
+    if (!cli_was_given(command, words, "input") || !cli_is_saved_net(words->at[0])) return true;
+    return cli_error("--input is for a net from a text; the saved net %s has its own: leave --input out", words->at[0]), false;
+}
+
+/* Why a net that should be saved is not there. */
+static void explain_missing(const char *typed, const char *path) {
+    char *history = cli_join(typed, "history.csv");
+    if (!cli_is_folder(typed))
+        cli_error("there is no saved net %s; give the folder of a run of nabla train", path);
+    else if (history && cli_exists(history)) /* written at the end of each epoch, after the net */
+        cli_error("there is no saved net %s: it was written, but it is gone; put it back, or train anew with --force", path);
+    else
+        cli_error("there is no saved net %s; nabla train writes it at the end of the first epoch", path);
+    free(history);
+}
+
+char *cli_model_path(const char *typed) {
+    char *path = cli_is_folder(typed) ? cli_join(typed, "model.safetensors") : strdup(typed);
+    if (!path) return cli_error("no memory for the name of a file"), NULL;
+    if (cli_exists(path)) return path;
+    explain_missing(typed, path);
+    free(path);
+    return NULL;
+}
+
 nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input) {
-    size_t  n = strlen(typed);
-    nb_net *net = NULL;
-    if (cli_is_folder(typed)) {
-        char *path = cli_join(typed, "model.safetensors");
-        if (path && cli_exists(path)) {
-            if (!(net = nb_net_load(nb, path))) cli_report(nb);
-        } else {
-            cli_error("the folder %s has no model.safetensors; it is written at the end of the first epoch of nabla train",
-                      typed);
-        }
-        free(path);
-        return net;
-    }
-    if (n > 12 && strcmp(typed + n - 12, ".safetensors") == 0) {
-        if (!(net = nb_net_load(nb, typed))) cli_report(nb);
-        return net;
-    }
-    char *text = cli_net_text(typed);
-    if (text && !(net = nb_net_parse(nb, text, input))) cli_report(nb);
+    bool    is_saved = cli_is_saved_net(typed);
+    char   *text = is_saved ? cli_model_path(typed) : cli_net_text(typed); /* or a path */
+    nb_net *net = !text ? NULL : is_saved ? nb_net_load(nb, text) : nb_net_parse(nb, text, input);
+    if (text && !net) cli_report(nb);
     free(text);
     return net;
 }

@@ -53,7 +53,7 @@ static bool check(const draw_settings *s) {
 
 static int run(const cli_words *words, void *settings) {
     const draw_settings *s = settings;
-    if (!check(s)) return CLI_MEND;
+    if (!check(s) || !cli_takes_input(&cli_draw_command, words)) return CLI_MEND;
     nb_context *nb = cli_open(1, 0);
     nb_net     *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
     char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);

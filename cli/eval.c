@@ -72,17 +72,11 @@ static int score_net(nb_context *nb, const char *path, const eval_settings *s, c
 
 static int run(const cli_words *words, void *settings) {
     const eval_settings *s = settings;
-    const char          *typed = words->at[0];
     cli_data             d = {0};
-    char                *path = cli_is_folder(typed) ? cli_join(typed, "model.safetensors") : strdup(typed);
-    int                  code = CLI_MEND;
-    if (path && !cli_exists(path)) {
-        cli_error("there is no saved net %s; nabla train writes it at the end of the first epoch", path);
-    } else {
-        nb_context *nb = cli_open(s->threads, 0);
-        if (nb && path) code = score_net(nb, path, s, &d);
-        nb_close(nb);
-    }
+    char                *path = cli_model_path(words->at[0]);
+    nb_context          *nb = path ? cli_open(s->threads, 0) : NULL;
+    int                  code = nb ? score_net(nb, path, s, &d) : CLI_MEND;
+    nb_close(nb);
     cli_data_free(&d);
     free(path);
     return code;

@@ -82,10 +82,12 @@ static void draw(progress *p, const train_state *s, const char *what) {
     double n = s->batch > 0 ? (double)s->batch : 1;
     int    room = columns() - 1;
     p->last_drawn = cli_now();
-    clock_text(done > 0 ? (p->last_drawn - p->started) * (all - done) / done : 0, left);
+    double worked = p->last_drawn - p->started;
+    bool   is_early = !what && (worked < 1 || done < 1); /* the first steps say little about the rest */
+    clock_text(is_early ? 0 : worked * (all - done) / (done > 0 ? done : 1), left);
     snprintf(head, sizeof head, "epoch %lld/%lld ", (long long)s->epoch + 1, (long long)p->epochs);
     snprintf(tail, sizeof tail, " %3.0f%%  %s%s  loss %.4f  accuracy %.4f  %.0f images/s",
-             100 * (double)s->batch / (double)p->steps, what ? what : left, what ? "" : " left", s->loss_sum / n,
+             100 * (double)s->batch / (double)p->steps, what ? what : is_early ? "" : left, what || is_early ? "" : " left", s->loss_sum / n,
              s->correct / (n * (double)p->batch), images_per_second(p, s));
     room -= (int)strlen(head);
     int bar = room - (int)strlen(tail) < BAR ? room - (int)strlen(tail) : BAR;

@@ -78,9 +78,10 @@ static void print(nb_context *nb, nb_net *net) {
 
 static int run(const cli_words *words, void *settings) {
     const summary_settings *s = settings;
-    nb_context             *nb = cli_open(1, 0);
-    nb_net                 *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
-    int                     code = net ? CLI_DONE : CLI_MEND;
+    if (!cli_takes_input(&cli_summary_command, words)) return CLI_MEND;
+    nb_context *nb = cli_open(1, 0);
+    nb_net     *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
+    int         code = net ? CLI_DONE : CLI_MEND;
     if (net) print(nb, net);
     if (net && nb_error(nb)) code = cli_report(nb);
     nb_close(nb);
