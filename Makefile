@@ -65,11 +65,11 @@ $(BUILD)/nabla: $(CLI:%.c=$(BUILD)/obj/%.o) $(BUILD)/libnabla.a
 $(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
 $(BUILD)/nabla.pc: Makefile
 	@mkdir -p $(@D)
-	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla\nLibs.private: %s\n' \
-	  "$(CURDIR)" "$(abspath $(BUILD))" "$(LIBS)" > $@
+	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla -Wl,-rpath,%s\nLibs.private: %s\n' \
+	  "$(CURDIR)" "$(abspath $(BUILD))" "$(abspath $(BUILD))" "$(LIBS)" > $@
 
 # ---- the demo: installs what is missing, builds, and trains a convolutional net on Fashion-MNIST
 demo:
