@@ -7,7 +7,7 @@
  *
  *     dy/dw1 = 1    dy/dw2 = 1    dy/dx1 = dy/dw1 x2 + dy/dw2 cos x1    dy/dx2 = dy/dw1 x1
  *
- * Run: scalar [FILE.dot], then: dot -Tsvg FILE.dot -o FILE.svg */
+ * Run: scalar [FILE.dot]; it says how to see the picture. */
 #include <nabla.h>
 
 #include <math.h>
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
     char           *dot = nb_draw_graph(nb, nb_list_of(nb, y), &options);
     if (!dot || !nb_write_file(nb, path, dot, strlen(dot))) return 1;
     nb_free(nb, dot);
-    printf("wrote %s\n", path);
+    printf("wrote %s; to see it: dot -Tsvg %s -o scalar.svg\n", path, path);
 
     double error = fabs(nb_item(gradients.at[0]) - (3 + cos(2))) + fabs(nb_item(gradients.at[1]) - 2);
     printf("scalar: y = %.4f, dy/dx1 = %.4f, dy/dx2 = %.4f, %s\n", nb_item(y), nb_item(gradients.at[0]), nb_item(gradients.at[1]),

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds and runs every example and compares its last line with tests/golden/examples.txt; does the same with the README's C program and
-# the output that the README shows; measures the size of a program with Nabla inside.
+# Builds and runs every example and compares its last line with tests/golden/examples.txt; does the same with the README's C program,
+# compiled as the README says, and the output that it shows; measures the size of a program with Nabla inside.
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD build=${BUILD:-build}
 case $build in /*) ;; *) build=$root/$build ;; esac
@@ -18,7 +18,7 @@ same() { # same NAME WANTED FOUND
 }
 
 mkdir -p "$work"
-make --no-print-directory -s BUILD="$build" examples || { echo "0 passed, 1 failed"; exit 1; }
+make --no-print-directory -s BUILD="$build" all examples || { echo "0 passed, 1 failed"; exit 1; }
 
 # Lines that hold code: neither empty nor comment alone.
 lines_of_code() { awk '/^ *\/\*/ { comment = 1 } !comment && NF { n++ } /\*\// { comment = 0 } END { print n + 0 }' "$1"; }
@@ -43,6 +43,15 @@ if gcc -std=c17 -Wall -Wextra -Wpedantic -Werror -Iinclude "$work/readme.c" -o "
 else
     fail 'README: its program does not compile'
 fi
+
+# Each line with which the README compiles it gives a program that runs, the one with the shared library too.
+while read -r line; do
+    case $line in *pkg-config*) command -v pkg-config >/dev/null || continue ;; esac
+    rm -f "$work/readme"
+    command=$(sed "s,\$PWD/build,$build,; s,build/libnabla,$build/libnabla,; s,-Lbuild,-L$build,; s,PATH=build,PATH=$build," <<<"$line")
+    command=${command/program.c/-o "'$work/readme'" "'$work/readme.c'"}
+    if eval "$command"; then same "README: $line" "$(block text)" "$(cd "$work" && ./readme 2>&1)"; else fail "README: $line"; fi
+done < <(grep '^    cc program.c' README.md)
 
 # A program that trains, with the library inside and no oneDNN, stays below 1 MB.
 if make --no-print-directory -s -j2 BUILD="$build/own" DNNL=0 EXTRA=-Werror "$build/own/examples/embed"; then
