@@ -17,26 +17,48 @@ static const struct {
     {"conv 32 3 strid=2", "it has no option 'strid'; did you mean 'stride'?\n    conv 32 3 strid=2\n              ^"},
     {"conv 3", "its kernel is missing: write conv OUT KERNEL [stride=1]"},
     {"flatten, linear 3 x", "net, layer 1, linear: 'x' is too much: write linear OUT [bias=no]"},
-    {"linear x", "net, layer 0, linear: out is 'x'; it must be a whole number of 1 or more\n    linear x\n           ^"},
-    {"linear 99999999999999999999", "must be a whole number"},
+    {"linear x", "net, layer 0, linear: out is 'x'; it must be a whole number from 1 to 1000000000\n    linear x\n           ^"},
+    {"linear 99999999999999999999", "must be a whole number from 1 to 1000000000"},
+    {"linear 99999999999", "must be a whole number from 1 to 1000000000"},
+    {"linear 1e99", "must be a whole number"},
     {"linear 2.5", "out is '2.5'; it must be a whole number"},
-    {"conv 8 3x0", "kernel is '0'; it must be a whole number of 1 or more"},
+    {"conv 8 3x0",
+     "kernel is '3x0'; it must be a whole number from 1 to 1000000000, or two as in 3x5\n    conv 8 3x0\n           ^"},
+    {"conv 8 3x", "kernel is '3x'; it must be a whole number from 1 to 1000000000, or two as in 3x5"},
+    {"conv 8 3 pad=sam", "pad is 'sam'; it must be a whole number from 0 to 1000000000, or two as in 3x5, or same"},
+    {"conv 8 3 paddin=1", "it has no option 'paddin'; did you mean 'pad'?"},
+    {"relu nam=a", "it has no option 'nam'; did you mean 'name'?"},
+    {"prelu each=chanel", "each is 'chanel'; it can only be channel"},
     {"conv 8 3 groups=3", "groups=3 must divide both the 1 channels that come in and the 8 that go out"},
     {"conv 8 3 stride=1 stride=2", "stride is given twice"},
     {"conv 8 3 pad=", "a value is missing after '='"},
     {"conv 8 3 bias=maybe", "bias is 'maybe'; it must be yes or no"},
     {"conv 8 3 name=a.b", "a name has up to 63 letters, digits and _"},
     {"maxpool 2 pad=2", "pad is more than half the window"},
-    {"dropout 1.5", "p is '1.5'; it must be a number from 0 to 1"},
+    {"dropout 1.5", "p is '1.5'; it must be 0 or more and below 1"},
+    {"dropout 1", "p is '1'; it must be 0 or more and below 1\n    dropout 1\n            ^"},
+    {"flatten, dropconnect 3 1", "p is '1'; it must be 0 or more and below 1"},
     {"relu 3", "net, layer 0, relu: '3' is too much: it takes no arguments\n    relu 3\n         ^"},
     {"relu(relu)", "it holds no other layers"},
-    {"residual 3", "'3' is too much: write residual (LAYERS)"},
+    {"residual 3", "'3' is too much: write residual(LAYERS)"},
     {"residual", "it needs layers in brackets: write residual(LAYERS)"},
     {"residual()", "net: there are no layers\n    residual()\n            ^"},
     {"residual(relu", "net: this bracket is never closed\n    residual(relu\n            ^"},
     {"relu) ", "net: this bracket closes nothing\n    relu) \n        ^"},
     {"relu,,relu", "net: the name of a layer is missing here\n    relu,,relu\n         ^"},
-    {"residual(relu) relu", "a comma is missing before this"},
+    {"residual(relu) relu", "a comma is missing before 'relu'\n    residual(relu) relu\n                   ^"},
+    {"flatten linear 3", "a comma is missing before 'linear'\n    flatten linear 3\n            ^"},
+    {"dropout linear 3", "a comma is missing before 'linear'"},
+    {"flatten; linear 3", "net, layer 0, flatten: write a comma instead of this: layers have commas or line ends between them\n  "
+                          "  flatten; linear 3\n           ^"},
+    {"LINEAR 3", "there is no layer 'LINEAR'; did you mean 'linear'?"},
+    {"flatten, linear 3 name=a, linear 3 name=a",
+     "net, layer 2, linear: layer 1 is called 'a' already: give this one another name\n    flatten, linear 3 name=a, linear 3 "
+     "name=a\n                                            ^"},
+    {"relu name=2", "a name needs a letter: layers without a name are called by their numbers\n    relu name=2\n              ^"},
+    {"relu name=a, residual(relu) name=a", "net, layer 1, residual: layer 0 is called 'a' already"},
+    {"residual name=a (relu) name=b", "name is given twice"},
+    {"residual(relu) x", "net, layer 0, residual: 'x' is too much"},
     {"conv 8 3 pad=same, residual(conv 8 3, relu), flatten",
      "net, layer 1, residual: its layers make [8,26,26] of [8,28,28], but the two are to be added: keep the shape"},
     {"channeldropout, flatten, channeldropout", "after flatten there are no channels: use dropout"},
@@ -114,6 +136,52 @@ static void test_language(void **state) {
     assert_string_equal(nb_net_layer_info(net, 2).type, "batch_norm");
     assert_string_equal(nb_name(nb_net_state(net).at[0]), "stem.weight");
     assert_string_equal(nb_name(nb_net_state(net).at[4]), "1.1.weight");
+    /* The types that summaries show are words too; a name may come after the brackets, and again in another list. */
+    net = nb_net_parse(nb,
+                       "conv2d 2 3 pad=same, batch_norm, residual(batchnorm name=a) name=block, max_pool2d 2,"
+                       "adaptive_avg_pool2d 2x1, residual name=a (relu, residual(relu name=a))",
+                       nb_shape(1, 4, 4));
+    expect_good(nb);
+    static const char *const paths[] = {"0", "1", "block.a", "3", "4", "a.0", "a.1.a"};
+    assert_int_equal(nb_net_layer_count(net), 7);
+    for (int i = 0; i < 7; i++) {
+        assert_string_equal(nb_net_layer_info(net, i).path, paths[i]);
+        assert_true(i == 0 || nb_net_layer_info(net, i).flops > 0);
+    }
+    assert_true(nb_net_layer_info(net, 6).flops == 4); /* the sums around it are not its own */
+    nb_close(nb);
+}
+
+/* In help, presets are as they are; lines do not end with blanks. */
+static void test_help(void **state) {
+    (void)state;
+    static const char *const presets[] = {"mlp", "cnn", "lenet"};
+    assert_null(strstr(nb_net_language(), " \n"));
+    for (int i = 0; i < 3; i++) {
+        const char *text = nb_net_preset(presets[i]);
+        char        title[16];
+        snprintf(title, sizeof title, "\n  %s\n", presets[i]);
+        const char *shown = strstr(nb_net_language(), title);
+        assert_non_null(shown);
+        for (const char *c = text, *h = shown + strlen(title); *c; c++, h++) {
+            while (*h == ' ' || *h == '\n') h++; /* the same but for blanks and line ends */
+            while (*c == ' ') c++;
+            assert_int_equal(*c, *h);
+        }
+    }
+}
+
+/* Thousands of layers take no time that grows with their square. */
+static void test_long(void **state) {
+    (void)state;
+    enum { N = 4000 };
+    static char text[6 * N + 16];
+    nb_context *nb = nb_open(NULL);
+    for (int i = 0; i < N; i++) strcpy(text + 6 * i, i + 1 < N ? "relu, " : "relu");
+    nb_net *net = nb_net_parse(nb, text, nb_shape(4));
+    expect_good(nb);
+    assert_int_equal(nb_net_layer_count(net), N);
+    assert_true(nb_net_layer_info(net, N - 1).flops == 4);
     nb_close(nb);
 }
 
@@ -170,6 +238,15 @@ static void test_tree(void **state) {
     twice[0] = twice[1] = nb_layer_flatten(nb);
     assert_null(nb_layer_sequential(nb, 2, twice));
     expect_error(nb, "layers 0 and 1 are the same one");
+    nb_layer *same[] = {nb_layer_flatten(nb), nb_layer_flatten(nb)};
+    nb_layer_set_name(same[0], "a");
+    nb_layer_set_name(same[1], "a");
+    assert_null(nb_layer_sequential(nb, 2, same));
+    expect_error(nb, "layers 0 and 1 are both called 'a'");
+    nb_layer_set_name(same[1], "12");
+    expect_error(nb, "a layer cannot be called '12'");
+    nb_layer_set_name(nb_layer_at(top, 0), "block");
+    expect_error(nb, "layer 1 beside it is called 'block' already");
     nb_layer_set_name(top, "a.b");
     expect_error(nb, "no dots");
     assert_null(nb_layer_activation(nb, "swash", 0));
@@ -456,10 +533,20 @@ static void test_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_presets),          cmocka_unit_test(test_language),
-        cmocka_unit_test(test_tree),         cmocka_unit_test(test_null_is_harmless), cmocka_unit_test(test_layer_errors),
-        cmocka_unit_test(test_dropout),      cmocka_unit_test(test_own_derivatives),  cmocka_unit_test(test_clamped),
-        cmocka_unit_test(test_regularizers), cmocka_unit_test(test_optimizer_state),  cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_language),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_null_is_harmless),
+        cmocka_unit_test(test_layer_errors),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_own_derivatives),
+        cmocka_unit_test(test_clamped),
+        cmocka_unit_test(test_regularizers),
+        cmocka_unit_test(test_optimizer_state),
+        cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ nb_layer *nb_layer_activation(nb_context *nb, const char *name, double parameter
 }
 
 const char *nb__activation_name(int i) { return i < TABLE_SIZE ? table[i].name : NULL; }
-const char *nb__activation_usage(int i) { return table[i].with ? "[NUMBER]" : ""; }
+const char *nb__activation_usage(int i) { return table[i].with ? " [NUMBER]" : ""; }
 
 int nb__activation_find(const char *name, int length) {
     for (int i = 0; i < TABLE_SIZE; i++)

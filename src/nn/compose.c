@@ -4,6 +4,15 @@
 
 #include "nn.h"
 
+/* Names of layers in one list differ, because their tensors are called by them. */
+static void check_names(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
+    for (int i = 0; i < n && !nb_error(nb); i++)
+        for (int k = 0; k < i && layers[i]->is_named; k++)
+            if (layers[k]->is_named && strcmp(layers[k]->name, layers[i]->name) == 0)
+                nb_fail(nb, NB_INVALID, "%s: layers %d and %d are both called '%s': give one another name", type, k, i,
+                        layers[i]->name);
+}
+
 /* Whether the layers can be put into another one. */
 static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
     for (int i = 0; i < n && !nb_error(nb); i++) {
@@ -15,9 +24,11 @@ static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *cons
             nb_fail(nb, NB_INVALID, "%s: layer %d is inside another layer or a net already", type, i);
         else if (layers[i]->height + 1 >= NB__MAX_NESTING)
             nb_fail(nb, NB_INVALID, "%s: more than %d layers in layers", type, NB__MAX_NESTING);
-        for (int k = 0; k < i && !nb_error(nb); k++)
-            if (layers[k] == layers[i]) nb_fail(nb, NB_INVALID, "%s: layers %d and %d are the same one", type, k, i);
     }
+    for (int i = 0; i < n && !nb_error(nb); i++) layers[i]->place = i;
+    for (int i = 0; i < n && !nb_error(nb); i++) /* one that is there twice got its last place */
+        if (layers[i]->place != i) nb_fail(nb, NB_INVALID, "%s: layers %d and %d are the same one", type, i, layers[i]->place);
+    check_names(nb, type, n, layers);
     return !nb_error(nb);
 }
 
@@ -33,7 +44,7 @@ static const nb__layer_kind sequential = {"sequential", sizeof(nb_layer), sequen
 nb_layer *nb_layer_sequential(nb_context *nb, int n, nb_layer *const *layers) {
     if (!check_inside(nb, "sequential", n, layers)) return NULL;
     nb_layer *l = nb__layer_begin(nb, &sequential, 0, n);
-    for (int i = 0; i < n && l; i++) {
+    for (int i = n - 1; i >= 0 && l; i--) { /* from the last: what a context owns is looked for from the newest */
         char name[16];
         snprintf(name, sizeof name, "%d", i);
         nb__layer_adopt(l, i, layers[i], name);

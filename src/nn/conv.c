@@ -49,11 +49,11 @@ static bool check_window(nb__reader *r, const int64_t size[2], const int64_t pad
 }
 
 nb_layer *nb__read_conv(nb__reader *r) {
-    nb_conv2d_options o = {.stride = {1, 1}, .dilation = {1, 1}, .same = nb__has_option(r, "pad", "same")};
+    nb_conv2d_options o = {.stride = {1, 1}, .dilation = {1, 1}};
     int64_t           out = nb__read_size(r, "out"), kernel[2] = {1, 1};
     nb__read_pair(r, "kernel", kernel);
     nb__option_pair(r, "stride", 1, o.stride);
-    if (!o.same) nb__option_pair(r, "pad", 0, o.padding);
+    o.same = nb__option_pair_or(r, "pad", 0, o.padding, "same");
     nb__option_pair(r, "dilation", 1, o.dilation);
     o.groups = nb__option_size(r, "groups", 1);
     bool bias = nb__option_flag(r, "bias", true);

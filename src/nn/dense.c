@@ -63,7 +63,7 @@ nb_layer *nb_layer_dropconnect(nb_context *nb, int64_t in, int64_t out, bool bia
 
 nb_layer *nb__read_dropconnect(nb__reader *r) {
     int64_t out = nb__read_size(r, "out");
-    double  p = nb__read_real(r, "p", 0.5, 0, 1);
+    double  p = nb__read_probability(r);
     bool    bias = nb__option_flag(r, "bias", true);
     if (!nb__read_rank(r, 1, 2, FLATTEN_FIRST)) return NULL;
     return nb_layer_dropconnect(r->nb, r->shape.size[r->shape.rank - 1], out, bias, p);
@@ -90,10 +90,10 @@ static nb_layer *new_dropout(nb_context *nb, const nb__layer_kind *kind, double 
 
 nb_layer *nb_layer_dropout(nb_context *nb, double p) { return new_dropout(nb, &dropout, p); }
 nb_layer *nb_layer_dropout_channels(nb_context *nb, double p) { return new_dropout(nb, &dropout_channels, p); }
-nb_layer *nb__read_dropout(nb__reader *r) { return nb_layer_dropout(r->nb, nb__read_real(r, "p", 0.5, 0, 1)); }
+nb_layer *nb__read_dropout(nb__reader *r) { return nb_layer_dropout(r->nb, nb__read_probability(r)); }
 
 nb_layer *nb__read_channeldropout(nb__reader *r) {
-    double p = nb__read_real(r, "p", 0.5, 0, 1);
+    double p = nb__read_probability(r);
     if (!nb__read_rank(r, 2, NB_MAX_RANK, "after flatten there are no channels: use dropout")) return NULL;
     return nb_layer_dropout_channels(r->nb, p);
 }
@@ -128,7 +128,7 @@ nb_layer *nb_layer_prelu(nb_context *nb, int64_t features) {
 }
 
 nb_layer *nb__read_prelu(nb__reader *r) {
-    bool each = nb__has_option(r, "each", "channel");
+    bool each = nb__option_word(r, "each", "channel");
     if (!nb__read_rank(r, 1, NB_MAX_RANK, "it needs features")) return NULL;
     return nb_layer_prelu(r->nb, each ? r->shape.size[0] : 1);
 }

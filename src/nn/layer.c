@@ -101,6 +101,8 @@ nb_tensor *nb_layer_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     nb_tensor *y = l->kind->apply(l, x, mode);
     if (l->name[0]) nb_scope_pop(l->nb);
     l->output = nb_has_failed(y) ? (nb_dims){.rank = -1} : nb_shape_of(y);
+    l->first = nb_serial(x);
+    l->last = nb_serial(y);
     return y;
 }
 
@@ -134,6 +136,8 @@ const char *nb_layer_name(const nb_layer *l) { return l ? l->name : ""; }
 int         nb_layer_count(const nb_layer *l) { return l ? l->n_inside : 0; }
 nb_layer   *nb_layer_at(nb_layer *l, int i) { return l && i >= 0 && i < l->n_inside ? l->inside[i] : NULL; }
 
+bool nb__is_number(const char *name) { return name[strspn(name, "0123456789")] == 0; }
+
 void nb_layer_set_name(nb_layer *l, const char *name) {
     if (!l) return;
     if (strlen(name) >= sizeof l->name || strpbrk(name, "./")) {
@@ -141,6 +145,15 @@ void nb_layer_set_name(nb_layer *l, const char *name) {
                 name);
         return;
     }
+    if (nb__is_number(name)) {
+        nb_fail(l->nb, NB_INVALID, "a layer cannot be called '%s': layers without a name are called by their numbers", name);
+        return;
+    }
+    for (int i = 0; l->parent && i < l->parent->n_inside; i++)
+        if (i != l->place && strcmp(l->parent->inside[i]->name, name) == 0) {
+            nb_fail(l->nb, NB_INVALID, "layer %d beside it is called '%s' already: give it another name", i, name);
+            return;
+        }
     strcpy(l->name, name);
     l->is_named = true;
     name_tensors(l);

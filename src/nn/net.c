@@ -59,7 +59,20 @@ static double flops_of(const nb_tensor *t) {
     return op->kind == NB_LEAF || op->kind == NB_VIEW || op->kind == NB_ASSIGN ? 0 : (double)nb_count(t);
 }
 
-/* Applies the net to one item, without computing anything, and gives each node's arithmetic to the leaf in whose scope it was made. */
+/* The leaf that made a node: leaves are applied in their order, so their serials ascend. NULL: made between two leaves, by a residual. */
+static leaf *leaf_of(nb_net *net, uint64_t serial) {
+    int low = 0, high = net->n_leaves; /* the first leaf that was done by then */
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (net->leaves[middle].layer->last < serial)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < net->n_leaves && net->leaves[low].layer->first < serial ? &net->leaves[low] : NULL;
+}
+
+/* Applies the net to one item, without computing anything, and gives each node's arithmetic to the leaf that made it. */
 static void measure(nb_net *net) {
     nb_context *nb = net->nb;
     nb_dims     batch = {.rank = net->input.rank + 1, .size = {1}};
@@ -70,19 +83,20 @@ static void measure(nb_net *net) {
     if (nb_error(nb)) return;
     net->output = item_of(nb_shape_of(y));
     net->value_size = (int64_t)nb_dtype_size(nb_dtype_of(y));
-    const char *outside = nb_layer_of(x);
-    char        path[NB__MAX_NESTING * NB__NAME_SIZE], scope[sizeof path + 256];
-    nb_list     nodes = nb_graph(nb, nb_list_of(nb, y));
+    char path[NB__MAX_NESTING * NB__NAME_SIZE];
     for (int i = 0; i < net->n_leaves; i++) {
-        leaf *f = &net->leaves[i];
-        f->output = item_of(f->layer->output);
-        nb__layer_path(f->layer, NULL, '/', path, sizeof path);
-        snprintf(scope, sizeof scope, "%s%s%s", outside, outside[0] && path[0] ? "/" : "", path);
-        for (int k = 0; k < nodes.n; k++)
-            if (nb_serial(nodes.at[k]) > nb_serial(x) && strcmp(nb_layer_of(nodes.at[k]), scope) == 0)
-                f->flops += flops_of(nodes.at[k]);
-        nb__layer_path(f->layer, NULL, '.', path, sizeof path);
+        leaf     *f = &net->leaves[i];
+        nb_layer *l = f->layer, *before = i ? net->leaves[i - 1].layer : l;
+        if (l->last < before->last) l->last = before->last; /* it gave an older value: layers of the user's own may */
+        if (i && l->first < before->last) l->first = before->last;
+        f->output = item_of(l->output);
+        nb__layer_path(l, NULL, '.', path, sizeof path);
         f->path = copy_text(nb, path);
+    }
+    nb_list nodes = nb_graph(nb, nb_list_of(nb, y));
+    for (int i = 0; i < nodes.n; i++) {
+        leaf *f = leaf_of(net, nb_serial(nodes.at[i]));
+        if (f) f->flops += flops_of(nodes.at[i]);
     }
 }
 

@@ -48,7 +48,8 @@ struct nb_layer {
     int                   place, n_inside, height; /* place: in the parent; height: of layers inside layers below */
     nb__slot             *slots;
     int                   n_slots;
-    nb_dims               output; /* of the last apply, with the batch */
+    nb_dims               output;      /* of the last apply, with the batch */
+    uint64_t              first, last; /* serials: its nodes of that apply are above the first, up to the last */
 };
 
 /* Construction, in this order; each step does nothing after an error, and nb__layer_end gives NULL then. */
@@ -57,7 +58,8 @@ nb_tensor *nb__layer_slot(nb_layer *layer, const char *name, nb__role role, nb_d
 void       nb__layer_adopt(nb_layer *layer, int place, nb_layer *child, const char *name);
 nb_layer  *nb__layer_end(nb_layer *layer);
 
-void      nb__layer_free(nb_layer *layer);                         /* that belongs to its context, at once */
+bool      nb__is_number(const char *name); /* no letter but digits: only layers without a name have such */
+void      nb__layer_free(nb_layer *layer); /* that belongs to its context, at once */
 nb_layer *nb__layer_next(const nb_layer *top, const nb_layer *at); /* layers below top, parents first; NULL after the last */
 /* The layer's place below `top` (NULL: from the outermost, that one's name included), "2.0": ends where `text` ends. */
 void nb__layer_path(const nb_layer *layer, const nb_layer *top, char separator, char *text, size_t size);
@@ -100,8 +102,10 @@ void nb__read_error(nb__reader *r, const char *where, const char *format, ...) N
 int64_t nb__read_size(nb__reader *r, const char *name);                                            /* by place, 1 or more */
 void    nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]);                           /* by place: 3, or 3x5 */
 double  nb__read_real(nb__reader *r, const char *name, double otherwise, double low, double high); /* by place or not given */
-bool    nb__has_option(nb__reader *r, const char *name, const char *value);                        /* name=value is there */
+double  nb__read_probability(nb__reader *r);                                /* p, by place: 0.5; in [0,1) */
+bool    nb__option_word(nb__reader *r, const char *name, const char *word); /* is it there? No other value is taken. */
 void    nb__option_pair(nb__reader *r, const char *name, int64_t low, int64_t pair[2]);
+bool    nb__option_pair_or(nb__reader *r, const char *name, int64_t low, int64_t pair[2], const char *word); /* is it the word? */
 int64_t nb__option_size(nb__reader *r, const char *name, int64_t otherwise);
 double  nb__option_real(nb__reader *r, const char *name, double otherwise, double low, double high);
 bool    nb__option_flag(nb__reader *r, const char *name, bool otherwise); /* yes or no */
@@ -110,6 +114,7 @@ bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy);
 /* "[32,14,14]", in memory of the caller */
 const char *nb__shape_text(nb_dims shape, char *text, size_t size);
 
+bool nb__is_word(const char *name, int length); /* of any layer */
 /* A word that is no row of its own: activations. -1: unknown. */
 int         nb__activation_find(const char *name, int length);
 const char *nb__activation_name(int i); /* NULL after the last */
@@ -117,7 +122,7 @@ const char *nb__activation_usage(int i);
 nb_layer   *nb__read_activation(nb__reader *r, int i);
 
 /* The words' readers: NULL after an error. */
-#define WORD(word, usage, about) nb_layer *nb__read_##word(nb__reader *r);
+#define WORD(word, type, usage, about) nb_layer *nb__read_##word(nb__reader *r);
 #include "words.def"
 #undef WORD
 

@@ -1,6 +1,6 @@
 /* parse.c: the net language.
  *
- *     net   = layer { ("," | line end) layer }          layer = word { argument } [ "(" net ")" ]
+ *     net   = layer { ("," | line end) layer }          layer = word { argument } [ "(" net ")" { argument } ]
  *     argument = value | name "=" value                 "#" starts a remark, until the end of the line
  *
  * Each layer is made as soon as it is read, and applied to a value of the shape so far: the operators' own shape rules tell what the next
@@ -11,12 +11,12 @@
 #include "nn.h"
 
 typedef struct word {
-    const char *word, *usage;
+    const char *word, *type, *usage;
     nb_layer *(*read)(nb__reader *r);
 } word;
 
 static const word words[] = {
-#define WORD(word, usage, about) {#word, usage, nb__read_##word},
+#define WORD(word, type, usage, about) {#word, type, usage, nb__read_##word},
 #include "words.def"
 #undef WORD
 };
@@ -30,9 +30,11 @@ static const char language[] = "A net is a list of layers, with commas or line e
                                "Only sizes of results are given; what comes in is known from the layer before. Sizes of\n"
                                "windows are one number or height x width: 3 or 3x5. What is in [brackets] may be left out,\n"
                                "shown with its default, or with the other choice where it is yes or no. name=NAME gives any\n"
-                               "layer a name. # starts a remark.\n"
+                               "layer a name, after the brackets where it has some: residual(...) name=block. # starts a\n"
+                               "remark. For training the last layer gives one score for each class, without softmax or\n"
+                               "log_softmax: the loss has that in it.\n"
                                "\n"
-#define WORD(word, usage, about) "  " #word " " usage "\n      " about "\n"
+#define WORD(word, type, usage, about) "  " #word usage "\n      " about "\n"
 #include "words.def"
 #undef WORD
                                "\n"
@@ -41,7 +43,14 @@ static const char language[] = "A net is a list of layers, with commas or line e
 #include "activations.def"
 #undef ACTIVATION
                                "\n"
-                               "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n";
+                               "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n"
+                               "\n"
+                               "nets with a name:\n"
+#define PRESET(name, first, rest) "  " #name "\n      " first "\n      " rest "\n"
+#include "presets.def"
+#undef PRESET
+                               "\n"
+                               "The names of layers in summaries and pictures are words too: conv2d, batch_norm, max_pool2d.\n";
 
 const char *nb_net_language(void) { return language; }
 
@@ -49,11 +58,9 @@ const char *nb_net_preset(const char *name) {
     static const struct {
         const char *name, *text;
     } presets[] = {
-        {"mlp", "flatten, linear 256, relu, linear 128, relu, linear 10"},
-        {"cnn", "conv 32 3 pad=1, batchnorm, relu, maxpool 2, conv 64 3 pad=1, batchnorm, relu, maxpool 2, "
-                "flatten, linear 128, relu, dropout 0.5, linear 10"},
-        {"lenet",
-         "conv 6 5 pad=2, relu, maxpool 2, conv 16 5, relu, maxpool 2, flatten, linear 120, relu, linear 84, relu, linear 10"},
+#define PRESET(name, first, rest) {#name, first " " rest},
+#include "presets.def"
+#undef PRESET
     };
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
         if (strcmp(name, presets[i].name) == 0) return presets[i].text;
@@ -64,7 +71,9 @@ const char *nb_net_preset(const char *name) {
 
 enum { LONGEST = 24 };
 
-/* Letters to insert, drop or change (Levenshtein, 1966), row by row. */
+static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
+
+/* Letters to insert, drop or change (Levenshtein, 1966), row by row; capitals are as good as small ones. */
 static int distance(const char *a, int n, const char *b) {
     int row[LONGEST + 1], m = (int)strlen(b);
     if (n > LONGEST || m > LONGEST) return LONGEST;
@@ -73,7 +82,7 @@ static int distance(const char *a, int n, const char *b) {
         int diagonal = row[0];
         row[0] = i;
         for (int j = 1; j <= m; j++) {
-            int change = diagonal + (a[i - 1] != b[j - 1]), least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            int change = diagonal + (lower(a[i - 1]) != b[j - 1]), least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
             diagonal = row[j];
             row[j] = change < least ? change : least;
         }
@@ -81,9 +90,18 @@ static int distance(const char *a, int n, const char *b) {
     return row[m];
 }
 
+/* Whether one of the two begins with the other, of three letters or more: "padding" for pad, "str" for stride. */
+static bool begins(const char *a, int n, const char *b) {
+    int shorter = n < (int)strlen(b) ? n : (int)strlen(b);
+    for (int i = 0; i < shorter; i++)
+        if (lower(a[i]) != b[i]) return false;
+    return shorter >= 3;
+}
+
 /* Takes `name` as the best so far when it is nearer to what was written; at most a third of the letters may differ, or two. */
 static void consider(const char *written, int length, const char *name, const char **best, int *least) {
     int d = distance(written, length, name);
+    if (d > 2 && begins(written, length, name)) d = 2;
     if (d >= *least || (d > 2 && d > length / 3) || d >= length) return;
     *least = d;
     *best = name;
@@ -112,19 +130,20 @@ static void unknown_argument(nb__reader *r, const nb__argument *a) {
     const char *best = NULL, *at = a->key ? a->key : a->value;
     int         least = LONGEST, length = a->key ? a->key_length : a->value_length;
     for (int i = 0; i < r->n_known && a->key; i++) consider(a->key, a->key_length, r->known[i], &best, &least);
+    if (a->key) consider(a->key, a->key_length, "name", &best, &least);
     if (best)
         nb__read_error(r, at, "it has no option '%.*s'; did you mean '%s'?", length, at, best);
     else if (!r->usage[0])
         nb__read_error(r, at, "'%.*s' is too much: it takes no arguments", length, at);
     else
-        nb__read_error(r, at, "'%.*s' is too much: write %.*s %s", length, at, r->word_length, r->word, r->usage);
+        nb__read_error(r, at, "'%.*s' is too much: write %.*s%s", length, at, r->word_length, r->word, r->usage);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- reading */
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
-static bool is_end(char c) { return !c || c == ',' || c == '\n' || c == '(' || c == ')' || c == '#'; }
+static bool is_end(char c) { return !c || c == ',' || c == ';' || c == '\n' || c == '(' || c == ')' || c == '#'; }
 
 static void skip_blanks(nb__reader *r) {
     while (is_blank(*r->at)) r->at++;
@@ -154,6 +173,8 @@ static void read_arguments(nb__reader *r) {
             while (!is_end(*r->at) && !is_blank(*r->at)) r->at++;
         }
         a->value_length = (int)(r->at - a->value);
+        if (!a->key && nb__is_word(a->value, a->value_length))
+            nb__read_error(r, a->value, "a comma is missing before '%.*s'", a->value_length, a->value);
         if (a->value_length == 0) nb__read_error(r, a->value, "a value is missing after '='");
         for (int i = 0; a->key && i + 1 < r->n_arguments; i++)
             if (r->arguments[i].key && r->arguments[i].key_length == a->key_length &&
@@ -167,27 +188,55 @@ static void check_arguments(nb__reader *r) {
         if (!r->arguments[i].used) unknown_argument(r, &r->arguments[i]);
 }
 
-/* name=NAME, that every layer takes. */
+/* name=NAME, that every layer takes. Names differ within a list, and from the numbers of layers without one. */
+static void check_name(nb__reader *r, const nb__argument *a) {
+    bool good = a->value_length < NB__NAME_SIZE;
+    for (int k = 0; k < a->value_length; k++) good = good && is_letter(a->value[k]);
+    char name[NB__NAME_SIZE] = "";
+    if (good)
+        snprintf(name, sizeof name, "%.*s", a->value_length, a->value);
+    else
+        nb__read_error(r, a->value, "a name has up to %d letters, digits and _", NB__NAME_SIZE - 1);
+    if (good && nb__is_number(name))
+        nb__read_error(r, a->value, "a name needs a letter: layers without a name are called by their numbers");
+    for (int i = 0; good && i < r->place; i++) {
+        nb_layer *before = r->made[r->n_made - r->place + i];
+        if (before->is_named && strcmp(before->name, name) == 0)
+            nb__read_error(r, a->value, "layer %d is called '%s' already: give this one another name", i, name);
+    }
+}
+
 static bool read_name(nb__reader *r, char name[NB__NAME_SIZE]) {
-    name[0] = 0;
     for (int i = 0; i < r->n_arguments; i++) {
         nb__argument *a = &r->arguments[i];
         if (!a->key || a->key_length != 4 || memcmp(a->key, "name", 4) != 0) continue;
         a->used = true;
-        bool good = a->value_length < NB__NAME_SIZE;
-        for (int k = 0; k < a->value_length; k++) good = good && is_letter(a->value[k]);
-        if (!good)
-            nb__read_error(r, a->value, "a name has up to %d letters, digits and _", NB__NAME_SIZE - 1);
-        else
-            snprintf(name, NB__NAME_SIZE, "%.*s", a->value_length, a->value);
+        if (name[0]) nb__read_error(r, a->key, "name is given twice");
+        check_name(r, a);
+        if (!r->failed) snprintf(name, NB__NAME_SIZE, "%.*s", a->value_length, a->value);
     }
     return !r->failed;
+}
+
+static bool is_text(const char *text, int length, const char *name) {
+    return strlen(name) == (size_t)length && memcmp(text, name, (size_t)length) == 0;
+}
+
+/* The row of a word; WORD_COUNT: there is none. */
+static int find_word(const char *text, int length) {
+    int row = 0;
+    while (row < WORD_COUNT && !is_text(text, length, words[row].word) && !is_text(text, length, words[row].type)) row++;
+    return row;
+}
+
+bool nb__is_word(const char *name, int length) {
+    return find_word(name, length) < WORD_COUNT || nb__activation_find(name, length) >= 0;
 }
 
 /* The next layer, by its word. */
 static nb_layer *read_layer(nb__reader *r, int place) {
     nb_layer *l = NULL;
-    char      name[NB__NAME_SIZE];
+    char      name[NB__NAME_SIZE] = "";
     r->word = r->at;
     r->place = place;
     while (is_letter(*r->at)) r->at++;
@@ -197,10 +246,7 @@ static nb_layer *read_layer(nb__reader *r, int place) {
         nb__read_error(r, r->at, *r->at ? "the name of a layer is missing here" : "a layer is missing at the end");
         return NULL;
     }
-    int row = 0, activation = nb__activation_find(r->word, r->word_length);
-    while (row < WORD_COUNT &&
-           (strlen(words[row].word) != (size_t)r->word_length || memcmp(words[row].word, r->word, (size_t)r->word_length)))
-        row++;
+    int row = find_word(r->word, r->word_length), activation = nb__activation_find(r->word, r->word_length);
     if (row == WORD_COUNT && activation < 0) {
         unknown_word(r);
         return NULL;
@@ -210,6 +256,11 @@ static nb_layer *read_layer(nb__reader *r, int place) {
     if (r->failed || !read_name(r, name)) return NULL;
     l = row < WORD_COUNT ? words[row].read(r) : nb__read_activation(r, activation);
     check_arguments(r);
+    if (l && r->usage[0] == '(' && !r->failed) { /* what comes after the brackets */
+        read_arguments(r);
+        read_name(r, name);
+        check_arguments(r);
+    }
     if (!r->failed && !nb_error(r->nb) && *r->at == '(') nb__read_error(r, r->at, "it holds no other layers");
     if (l && name[0] && !r->failed) nb_layer_set_name(l, name);
     if (!r->failed && !nb_error(r->nb)) return l;
@@ -247,8 +298,8 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
         skip_blanks(r);
         if (*r->at == ',')
             r->at++;
-        else if (!is_end(*r->at))
-            nb__read_error(r, r->at, "a comma is missing before this");
+        else if (*r->at == ';')
+            nb__read_error(r, r->at, "write a comma instead of this: layers have commas or line ends between them");
     }
     r->word = NULL;
     if (*r->at == ')' && !open) nb__read_error(r, r->at, "this bracket closes nothing");

@@ -75,7 +75,7 @@ static nb__argument *by_place(nb__reader *r, const char *name) {
 }
 
 static void missing(nb__reader *r, const char *name) {
-    nb__read_error(r, r->word, "its %s is missing: write %.*s %s", name, r->word_length, r->word, r->usage);
+    nb__read_error(r, r->word, "its %s is missing: write %.*s%s", name, r->word_length, r->word, r->usage);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- numbers */
@@ -108,20 +108,32 @@ static bool to_real(const char *c, const char *end, double *out) {
     return c == end;
 }
 
-/* A number that must be whole and in [low, 1e9]. */
-static int64_t to_whole(nb__reader *r, const char *name, const char *from, const char *end, int64_t low) {
+enum { LARGEST = 1000000000 };
+
+static bool to_whole(const char *from, const char *end, int64_t low, int64_t *out) {
     double value = 0;
-    bool   read = to_real(from, end, &value);
-    if (read && value == (double)(int64_t)value && value >= (double)low && value <= 1e9) return (int64_t)value;
-    nb__read_error(r, from, "%s is '%.*s'; it must be a whole number of %lld or more", name, (int)(end - from), from,
-                   (long long)low);
-    return low > 1 ? low : 1;
+    if (!to_real(from, end, &value) || value < (double)low || value > LARGEST || value != (double)(int64_t)value) return false;
+    *out = (int64_t)value;
+    return true;
 }
 
-static void to_pair(nb__reader *r, const char *name, const nb__argument *a, int64_t low, int64_t pair[2]) {
+static int64_t to_size(nb__reader *r, const char *name, const nb__argument *a) {
+    int64_t size = 1;
+    if (!to_whole(a->value, a->value + a->value_length, 1, &size))
+        nb__read_error(r, a->value, "%s is '%.*s'; it must be a whole number from 1 to %d", name, a->value_length, a->value,
+                       LARGEST);
+    return size;
+}
+
+/* One number or two; `word` (or NULL) is what else may stand there: told by the message only. */
+static void to_pair(nb__reader *r, const char *name, const nb__argument *a, int64_t low, int64_t pair[2], const char *word) {
     const char *end = a->value + a->value_length, *cross = memchr(a->value, 'x', (size_t)a->value_length);
-    pair[0] = to_whole(r, name, a->value, cross ? cross : end, low);
-    pair[1] = cross ? to_whole(r, name, cross + 1, end, low) : pair[0];
+    int64_t     first = 1, second = 1;
+    if (!to_whole(a->value, cross ? cross : end, low, &first) || (cross && !to_whole(cross + 1, end, low, &second)))
+        nb__read_error(r, a->value, "%s is '%.*s'; it must be a whole number from %lld to %d, or two as in 3x5%s%s", name,
+                       a->value_length, a->value, (long long)low, LARGEST, word ? ", or " : "", word ? word : "");
+    pair[0] = first;
+    pair[1] = cross ? second : first;
 }
 
 static double to_real_in(nb__reader *r, const char *name, const nb__argument *a, double otherwise, double low, double high) {
@@ -135,7 +147,7 @@ static double to_real_in(nb__reader *r, const char *name, const nb__argument *a,
 
 int64_t nb__read_size(nb__reader *r, const char *name) {
     nb__argument *a = by_place(r, name);
-    if (a) return to_whole(r, name, a->value, a->value + a->value_length, 1);
+    if (a) return to_size(r, name, a);
     missing(r, name);
     return 1;
 }
@@ -143,7 +155,7 @@ int64_t nb__read_size(nb__reader *r, const char *name) {
 void nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]) {
     nb__argument *a = by_place(r, name);
     if (a)
-        to_pair(r, name, a, 1, pair);
+        to_pair(r, name, a, 1, pair, NULL);
     else
         missing(r, name);
 }
@@ -152,21 +164,36 @@ double nb__read_real(nb__reader *r, const char *name, double otherwise, double l
     return to_real_in(r, name, by_place(r, name), otherwise, low, high);
 }
 
-bool nb__has_option(nb__reader *r, const char *name, const char *value) {
+double nb__read_probability(nb__reader *r) {
+    nb__argument *a = by_place(r, "p");
+    double        p = 0.5;
+    if (a && !(to_real(a->value, a->value + a->value_length, &p) && p >= 0 && p < 1))
+        nb__read_error(r, a->value, "p is '%.*s'; it must be 0 or more and below 1", a->value_length, a->value);
+    return p;
+}
+
+bool nb__option_word(nb__reader *r, const char *name, const char *word) {
     nb__argument *a = by_name(r, name);
-    if (!a || is_name(a->value, a->value_length, value)) return a != NULL;
-    a->used = false; /* somebody else may understand it */
-    return false;
+    if (a && !is_name(a->value, a->value_length, word))
+        nb__read_error(r, a->value, "%s is '%.*s'; it can only be %s", name, a->value_length, a->value, word);
+    return a != NULL;
 }
 
 void nb__option_pair(nb__reader *r, const char *name, int64_t low, int64_t pair[2]) {
     nb__argument *a = by_name(r, name);
-    if (a) to_pair(r, name, a, low, pair);
+    if (a) to_pair(r, name, a, low, pair, NULL);
+}
+
+bool nb__option_pair_or(nb__reader *r, const char *name, int64_t low, int64_t pair[2], const char *word) {
+    nb__argument *a = by_name(r, name);
+    if (a && is_name(a->value, a->value_length, word)) return true;
+    if (a) to_pair(r, name, a, low, pair, word);
+    return false;
 }
 
 int64_t nb__option_size(nb__reader *r, const char *name, int64_t otherwise) {
     nb__argument *a = by_name(r, name);
-    return a ? to_whole(r, name, a->value, a->value + a->value_length, 1) : otherwise;
+    return a ? to_size(r, name, a) : otherwise;
 }
 
 double nb__option_real(nb__reader *r, const char *name, double otherwise, double low, double high) {
