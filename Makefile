@@ -90,9 +90,9 @@ bench: $(BUILD)/bench/nets
 
 # ---- tests. A test is a program tests/test_NAME.c, tests/NAME.cpp or a script tests/NAME.sh; tests/run says what they print.
 TESTS  = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c)) $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*.cpp))
-QUICK  = $(filter-out %/test_random_graphs,$(TESTS)) # what is run with sanitizers too
 JOBS   = $(MAKE) --no-print-directory -j$(shell nproc)
 SAN    = -fno-omit-frame-pointer -DNB_CHECK_BUILD
+ASAN   = BUILD=$(BUILD)/asan OPT=-O1 EXTRA='$(SAN) -fsanitize=address,undefined -fno-sanitize-recover=undefined'
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	@echo "  TEST $@"
@@ -105,24 +105,23 @@ $(BUILD)/tests/%: tests/%.cpp $(BUILD)/libnabla.a
 deps:
 	@tools/deps
 tests: $(TESTS)
-quick: $(QUICK)
 check:
 	@tools/deps test
 	$(JOBS) all tests
-	$(JOBS) BUILD=$(BUILD)/asan OPT=-O1 EXTRA='$(SAN) -fsanitize=address,undefined -fno-sanitize-recover=undefined' quick
+	$(JOBS) $(ASAN) tests
 	$(JOBS) BUILD=$(BUILD)/own DNNL=0 EXTRA=-Werror all tests
-	@BUILD=$(BUILD) tests/run $(TESTS) $(wildcard tests/*.sh) $(QUICK:$(BUILD)/%=$(BUILD)/asan/%) $(BUILD)/own/tests/test_torch $(BUILD)/own/tests/test_isa $(BUILD)/own/tests/cxx_train
+	@BUILD=$(BUILD) tests/run $(TESTS) $(wildcard tests/*.sh) $(TESTS:$(BUILD)/%=$(BUILD)/asan/%) \
+	  $(patsubst %,$(BUILD)/own/tests/%,test_torch test_isa cxx_train)
 check-long: check
 	@tools/deps long
 	$(JOBS) BUILD=$(BUILD)/clang CC=clang-14 CXX=clang++-14 EXTRA=-Werror all tests
 	$(JOBS) BUILD=$(BUILD)/tsan OPT=-O1 DNNL=0 EXTRA='$(SAN) -fsanitize=thread' tests
-	$(JOBS) BUILD=$(BUILD)/asan OPT=-O1 EXTRA='$(SAN) -fsanitize=address,undefined -fno-sanitize-recover=undefined' tests
 	@BUILD=$(BUILD) LONG=1 LIMIT=3600 tests/run $(foreach b,. clang tsan asan,$(TESTS:$(BUILD)/%=$(BUILD)/$(b)/%))
 fmt:
 	clang-format -i $(wildcard include/*.h include/*/*.h src/*/*.[ch] src/*/*/*.[ch] cli/*.[ch] examples/*.c bench/*.c tests/*.[ch])
 
 clean:
 	rm -rf $(BUILD)
-.PHONY: all clean demo examples bench deps tests quick check check-long fmt
+.PHONY: all clean demo examples bench deps tests check check-long fmt
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/tests -name '*.d' 2>/dev/null)
