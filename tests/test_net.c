@@ -63,7 +63,7 @@ static const struct {
      "net, layer 1, residual: its layers make [8,26,26] of [8,28,28], but the two are to be added: keep the shape"},
     {"channeldropout, flatten, channeldropout", "after flatten there are no channels: use dropout"},
     {"  # nothing", "net: there are no layers"},
-    {"", "net: there are no layers"},
+    {"", "net: there are no layers: write some, as in flatten, linear 10"},
     {"xyzzy", "net: there is no layer 'xyzzy'; there are linear conv maxpool"},
     {"\xc3\xa4, relu", "net: the name of a layer is missing here\n    \xc3\xa4, relu\n    ^"},
 };
@@ -171,7 +171,7 @@ static void test_help(void **state) {
     }
 }
 
-/* Thousands of layers take no time that grows with their square. */
+/* Thousands of layers: each has its own arithmetic, the last one too. */
 static void test_long(void **state) {
     (void)state;
     enum { N = 4000 };

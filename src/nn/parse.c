@@ -304,7 +304,9 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
     r->word = NULL;
     if (*r->at == ')' && !open) nb__read_error(r, r->at, "this bracket closes nothing");
     if (!*r->at && open) nb__read_error(r, open, "this bracket is never closed");
-    if (r->n_made == first && !r->failed) nb__read_error(r, open ? open : r->text, "there are no layers");
+    if (r->n_made == first && !r->failed)
+        nb__read_error(r, open ? open : r->text,
+                       open ? "there are no layers" : "there are no layers: write some, as in flatten, linear 10");
     nb_layer *list = r->failed ? NULL : nb_layer_sequential(r->nb, r->n_made - first, r->made + first);
     for (int i = first; i < r->n_made && !list; i++)
         if (!r->made[i]->parent) nb__layer_free(r->made[i]);

@@ -33,7 +33,9 @@ void nb__read_error(nb__reader *r, const char *where, const char *format, ...) {
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     int column = quote(r->text, where, line, sizeof line);
-    if (r->word)
+    if (!line[0])
+        nb_fail(r->nb, NB_INVALID, "net: %s", message);
+    else if (r->word)
         nb_fail(r->nb, NB_INVALID, "net, layer %d, %.*s: %s\n    %s\n    %*s^", r->place, r->word_length, r->word, message, line,
                 column, "");
     else
