@@ -86,10 +86,10 @@ static void describe_region(const nb_program *p, const nb__step *s, const int *o
 
 static bool make_arrays(nb_program *p, nb__step *s, int n_in, int n_out) {
     size_t n = (size_t)(n_in + n_out);
-    s->array = nb__program_alloc(p, n * sizeof *s->array);
-    s->buffer = nb__program_alloc(p, n * sizeof *s->buffer);
-    s->offset = nb__program_alloc(p, n * sizeof *s->offset);
-    if (!s->array || !s->buffer || !s->offset) return false;
+    s->array = nb__program_alloc(p, n * (sizeof *s->array + sizeof *s->offset + sizeof *s->buffer));
+    if (!s->array) return false;
+    s->offset = (int64_t *)(s->array + n);
+    s->buffer = (int *)(s->offset + n);
     s->call.c.n_in = n_in;
     s->call.c.in = s->array;
     s->call.c.fault = p->fault;
@@ -104,11 +104,10 @@ static void set_array(nb_program *p, nb__step *s, int k, int node, nb_array a) {
     s->offset[k] = p->node[node].offset * (int64_t)nb_dtype_size(a.dtype);
 }
 
-static bool select_region(nb_program *p, nb__step *s, int step, int threads) {
+static bool select_region(nb_program *p, nb__step *s, int step, int threads, nb__region *region) {
     int operand[NB__REGION_MAX], n_in = region_operands(p, s, step, operand), n_out = 0;
     for (int k = 0; k < s->n_nodes; k++) n_out += p->node[s->node[k]].buffer >= 0;
-    nb__region *region = nb__step_alloc(p->nb, sizeof *region);
-    if (n_in < 0 || !region || !make_arrays(p, s, n_in, n_out)) return false;
+    if (n_in < 0 || !make_arrays(p, s, n_in, n_out)) return false;
     nb_array space = nb__array_of(p, s->node[s->n_nodes - 1]);
     for (int k = 0; k < n_in; k++) set_array(p, s, k, operand[k], broadcast_to(nb__array_of(p, operand[k]), &space));
     for (int k = 0, o = n_in; k < s->n_nodes; k++)
@@ -173,6 +172,8 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
 bool nb__select(nb_program *p) {
     int    threads = nb__pool_threads(p->nb->pool);
     size_t scratch = 0;
+    nb__region *region = nb__step_alloc(p->nb, sizeof *region); /* large: one for all */
+    if (!region) return false;
     for (int s = 0; s < p->n_steps; s++) {
         nb__step       *step = &p->step[s];
         const nb__node *last = &p->node[step->node[step->n_nodes - 1]];
@@ -180,7 +181,7 @@ bool nb__select(nb_program *p) {
         nb_dtype        operand = last->n_in ? p->node[last->in[last->n_in - 1]].dtype : last->dtype;
         if (is_row && p->nb->isa->tiles && (last->dtype == NB_F32 || last->dtype == NB_BOOL) &&
             (step->n_nodes > 1 || last->op == &nb__op_cast || nb__row_has_tile(nb__row_of(last->op), operand)))
-            planned = select_region(p, step, s, threads);
+            planned = select_region(p, step, s, threads, region);
         if (!planned && (p->nb->status != NB_OK || step->n_nodes > 1)) {
             if (p->nb->status == NB_OK) nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s", last->op->name);
             return false;
