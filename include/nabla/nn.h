@@ -81,7 +81,7 @@ NB_API nb_layer *nb_layer_custom(nb_context *nb, const char *type, nb_layer_func
 NB_API nb_tensor  *nb_layer_apply(nb_layer *layer, nb_tensor *x, nb_mode mode);
 NB_API const char *nb_layer_type(const nb_layer *layer);   /* "conv2d" */
 NB_API const char *nb_layer_name(const nb_layer *layer);   /* within its parent: "3", or what nb_layer_set_name gave */
-NB_API void        nb_layer_set_name(nb_layer *layer, const char *name);
+NB_API void        nb_layer_set_name(nb_layer *layer, const char *name);   /* with a letter in it, and unlike its siblings' */
 NB_API int         nb_layer_count(const nb_layer *layer);  /* of layers inside */
 NB_API nb_layer   *nb_layer_at(nb_layer *layer, int i);
 NB_API nb_layer   *nb_layer_find(nb_layer *layer, const char *path); /* "block.conv1"; NULL if there is none */
