@@ -52,7 +52,8 @@ NB_API nb_layer *nb_layer_adaptive_avg_pool2d(nb_context *nb, int64_t height, in
 NB_API nb_layer *nb_layer_adaptive_max_pool2d(nb_context *nb, int64_t height, int64_t width);
 
 /* y = (x - mean) / sqrt(var + eps) gamma + beta over all axes but 1. Training uses the batch's mean and (biased) variance and
- * updates running ones, running += momentum (batch - running), the variance there unbiased; evaluation uses the running ones.
+ * updates running ones, running += momentum (batch - running), the variance there unbiased; evaluation uses the running ones. Only
+ * programs (nb_run) update them: nb_eval computes y alone.
  *     gamma, beta, running_mean, running_var [features]             Ioffe & Szegedy, Batch Normalization, 2015 */
 typedef struct nb_norm_options {
     double eps;      /* 1e-5 */
@@ -85,9 +86,10 @@ NB_API void        nb_layer_set_name(nb_layer *layer, const char *name);   /* wi
 NB_API int         nb_layer_count(const nb_layer *layer);  /* of layers inside */
 NB_API nb_layer   *nb_layer_at(nb_layer *layer, int i);
 NB_API nb_layer   *nb_layer_find(nb_layer *layer, const char *path); /* "block.conv1"; NULL if there is none */
-NB_API nb_list     nb_layer_parameters(nb_layer *layer);   /* trainable and not frozen, in PyTorch's order, "0.weight" ... */
-NB_API nb_list     nb_layer_state(nb_layer *layer);        /* all parameters and buffers (running values) */
-NB_API void        nb_layer_freeze(nb_layer *layer, bool frozen); /* it and all inside; batch norm then uses its running values */
+NB_API nb_list     nb_layer_parameters(nb_layer *layer);   /* trainable and not frozen, in PyTorch's order, "0.weight" ...; of NULL {0,NULL} */
+NB_API nb_list     nb_layer_state(nb_layer *layer);        /* all parameters and buffers (running values); of NULL {0,NULL} */
+/* It and all inside; batch norm then uses its running values. Before the optimiser is made, which trains what nb_layer_parameters gave. */
+NB_API void        nb_layer_freeze(nb_layer *layer, bool frozen);
 /* f64 or f32 (as made) for all tensors of a layer and of those inside: new kept tensors, so before graphs and optimisers use them. */
 NB_API bool        nb_layer_cast(nb_layer *layer, nb_dtype dtype);
 
@@ -106,7 +108,7 @@ NB_API const char *nb_net_preset(const char *name); /* the text of "mlp", "cnn",
 NB_API nb_tensor  *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode); /* x [N, input...] */
 NB_API nb_layer   *nb_net_root(nb_net *net);
 NB_API nb_context *nb_net_context(const nb_net *net);
-NB_API nb_list     nb_net_parameters(nb_net *net);
+NB_API nb_list     nb_net_parameters(nb_net *net); /* as of its root; of NULL {0,NULL} */
 NB_API nb_list     nb_net_state(nb_net *net);
 NB_API nb_dims     nb_net_input(const nb_net *net);  /* one item */
 NB_API nb_dims     nb_net_output(nb_net *net);       /* one item; rank -1 after an error */
@@ -132,7 +134,7 @@ typedef struct nb_class_options {
     nb_reduction reduction;       /* mean divides by the sum of the weights used */
     nb_tensor   *class_weights;   /* [C], or NULL */
     double       label_smoothing; /* cross-entropy only; in [0,1) */
-    bool         ignore;          /* items with the label ignore_index count for nothing */
+    bool         ignore;          /* items with the label ignore_index count for nothing, even if their scores are NaN */
     int64_t      ignore_index;
 } nb_class_options;
 
@@ -165,8 +167,10 @@ NB_API nb_tensor *nb_max_norm(nb_tensor *w, double limit);
 /* --------------------------------------------------------------------------------------------------------------- optimisers -- */
 
 /* An optimiser owns its rate, its step count and its slots as kept tensors, so that a program compiled once follows their changes. It
- * belongs to the context. Formulas as in torch.optim, g being the gradient (plus weight_decay w where that is coupled). */
+ * belongs to the context, until nb_optimizer_free. No parameter may be listed twice. Formulas as in torch.optim, g being the gradient
+ * (plus weight_decay w where that is coupled). */
 typedef struct nb_optimizer nb_optimizer;
+NB_API void nb_optimizer_free(nb_optimizer *o); /* gives rate, step count and slots back: programs that use them keep their storage */
 
 typedef struct nb_sgd_options {
     double momentum, dampening; /* 0, 0:  v = momentum v + (1 - dampening) g,  w -= rate v */
@@ -196,7 +200,8 @@ typedef struct nb_adam_options {
 NB_API nb_optimizer *nb_adam(nb_list parameters, double rate, const nb_adam_options *options);  /* Kingma & Ba, 2015 */
 NB_API nb_optimizer *nb_adamw(nb_list parameters, double rate, const nb_adam_options *options); /* Loshchilov & Hutter, 2019 */
 
-/* A group: these parameters (some of the optimiser's) get the rate times rate_scale, and their own weight decay (NB_NONE: as before). */
+/* What follows is part of the graph that nb_update makes, and so comes before it.
+ * A group: these parameters (some of the optimiser's) get the rate times rate_scale, and their own weight decay (NB_NONE: as before). */
 NB_API bool nb_optimizer_group(nb_optimizer *o, nb_list parameters, double rate_scale, double weight_decay);
 /* Before the update: gradients scaled so that their common norm is at most `limit`; each entry cut to [-limit, limit]. */
 NB_API void nb_optimizer_clip_norm(nb_optimizer *o, double limit);
@@ -207,9 +212,9 @@ NB_API void nb_optimizer_max_norm(nb_optimizer *o, double limit); /* of rows, af
  * watched (nb_watch). */
 NB_API nb_list nb_update(nb_optimizer *o, nb_tensor *loss);
 NB_API nb_list nb_update_with(nb_optimizer *o, nb_list gradients); /* the assigns alone, with gradients of your own, one a parameter */
-NB_API bool    nb_optimizer_set_rate(nb_optimizer *o, double rate);
+NB_API bool    nb_optimizer_set_rate(nb_optimizer *o, double rate);         /* at any time; finite, not negative */
 NB_API double  nb_optimizer_rate(nb_optimizer *o);
-NB_API nb_list nb_optimizer_state(nb_optimizer *o);                         /* kept tensors with names: all there is to save */
+NB_API nb_list nb_optimizer_state(nb_optimizer *o);                         /* kept tensors with names: all there is to save; of NULL {0,NULL} */
 
 /* ---------------------------------------------------------------------------------------------------------------- schedules -- */
 
@@ -219,7 +224,7 @@ typedef enum nb_schedule_kind { NB_CONSTANT, NB_STEP, NB_EXPONENTIAL, NB_COSINE,
 typedef struct nb_schedule {
     nb_schedule_kind kind;
     double           rate;    /* at the start; of one-cycle: at its peak */
-    int64_t          steps;   /* in all: cosine and one-cycle end there */
+    int64_t          steps;   /* in all: cosine and one-cycle end there; one-cycle of 1 or 0 is `rate` */
     int64_t          every;   /* step: rate gamma^floor(t/every);  exponential: rate gamma^(t/every).  0: steps/3 and 1 */
     double           gamma;   /* 0.1 for step, 0.95 for exponential */
     double           last;    /* cosine: rate at the end */

@@ -65,7 +65,9 @@ nb_dataset *nb__dataset_new(nb_context *nb, nb_dtype dtype, int64_t count, nb_di
     return NULL;
 }
 
-static bool check_set(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const int64_t *labels, int64_t classes) {
+static bool check_set(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const void *items, const int64_t *labels,
+                      int64_t classes) {
+    bool is_empty = count == 0;
     if (dtype != NB_U8 && dtype != NB_F32) {
         nb_fail(nb, NB_INVALID, "data set: items are u8 or f32, not %s: convert them first", nb_dtype_name(dtype));
         return false;
@@ -74,13 +76,19 @@ static bool check_set(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims ite
         nb_fail(nb, NB_INVALID, "data set: an item has rank 0 to %d, one less than a batch of them", NB_MAX_RANK - 1);
         return false;
     }
-    for (int i = 0; i < item.rank; i++)
+    for (int i = 0; i < item.rank; i++) {
+        is_empty |= item.size[i] == 0;
         if (item.size[i] < 0) {
             nb_fail(nb, NB_INVALID, "data set: axis %d of the items has the negative size %lld", i, (long long)item.size[i]);
             return false;
         }
+    }
     if (count < 0) {
         nb_fail(nb, NB_INVALID, "data set: a count of %lld items is negative", (long long)count);
+        return false;
+    }
+    if ((count > 0 && !labels) || (!is_empty && !items)) {
+        nb_fail(nb, NB_INVALID, "data set: %lld items, but %s is NULL", (long long)count, labels ? "items" : "labels");
         return false;
     }
     for (int64_t i = 0; i < count; i++)
@@ -94,7 +102,7 @@ static bool check_set(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims ite
 
 nb_dataset *nb_dataset_from(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const void *items, const int64_t *labels,
                             int64_t classes) {
-    if (nb_error(nb) || !check_set(nb, dtype, count, item, labels, classes)) return NULL;
+    if (nb_error(nb) || !check_set(nb, dtype, count, item, items, labels, classes)) return NULL;
     nb_dataset *d = nb__dataset_new(nb, dtype, count, item, classes);
     size_t      item_bytes = d ? (size_t)d->elements * nb_dtype_size(dtype) : 0;
     if (!d || count == 0) return d;

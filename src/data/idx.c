@@ -294,6 +294,10 @@ static nb_dataset *read_pair(idx_file *images, idx_file *labels) {
 
 nb_dataset *nb_dataset_idx(nb_context *nb, const char *folder, nb_part part) {
     if (nb_error(nb)) return NULL;
+    if (!folder) {
+        nb_fail(nb, NB_INVALID, "nb_dataset_idx: the folder is NULL");
+        return NULL;
+    }
     const char *stem = part == NB_TRAIN_PART ? "train" : "t10k";
     char        name[2][40];
     size_t      size = strlen(folder) + sizeof name[0];

@@ -1,8 +1,8 @@
 /* loader.c: batches, prepared ahead by a thread.
  *
- * A ring of slots, each with room for one batch. The thread fills slots in order and the caller takes them in order; the slot taken
- * last stays the caller's until the next call, because the program reads it in place. All memory is allocated beforehand and the
- * thread does arithmetic only, so that nothing in it can fail and nothing in it touches the context. */
+ * A ring of slots, each with room for one batch. The thread fills slots in order and the caller copies them out in order; the slot
+ * taken last stays the caller's until the next call, so that a call locks once. All memory is allocated beforehand and the thread does
+ * arithmetic only, so that nothing in it can fail and nothing in it touches the context. */
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -213,6 +213,11 @@ bool nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch) {
 /* x may have any shape of as many elements, [batch, 784] for images of 28 x 28. */
 static bool check_tensors(const nb_loader *l, const nb_tensor *x, const nb_tensor *y) {
     int64_t batch = l->options.batch;
+    if (!x || !y) {
+        nb_fail(l->nb, NB_INVALID, "nb_loader_next: %s is NULL: it takes a tensor for the items and one for the labels",
+                x ? "y" : "x");
+        return false;
+    }
     if (nb_dtype_of(x) != NB_F32 || nb_rank(x) < 1 || nb_size(x, 0) != batch || nb_count(x) != batch * l->d->elements) {
         nb_fail(l->nb, NB_INVALID,
                 "nb_loader_next: x is %s with %lld elements, %lld the first size; needed is f32 with %lld items of %lld "

@@ -44,6 +44,7 @@ static nb_layer *new_activation(nb_context *nb, int row, double parameter) {
 }
 
 nb_layer *nb_layer_activation(nb_context *nb, const char *name, double parameter) {
+    if (!name) name = "";
     int row = nb__activation_find(name, (int)strlen(name));
     if (row >= 0) return new_activation(nb, row, nb__or(parameter, table[row].parameter));
     nb_fail(nb, NB_INVALID, "nb_layer_activation: there is no '%s'; nabla/nn.h lists them", name);

@@ -15,6 +15,7 @@ static void check_names(nb_context *nb, const char *type, int n, nb_layer *const
 
 /* Whether the layers can be put into another one. */
 static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
+    if (n < 0 || (n > 0 && !layers)) nb_fail(nb, NB_INVALID, "%s: a list of %d layers%s", type, n, n > 0 ? " that is NULL" : "");
     for (int i = 0; i < n && !nb_error(nb); i++) {
         if (!layers[i])
             nb_fail(nb, NB_INVALID, "%s: layer %d is NULL", type, i);
@@ -58,9 +59,7 @@ static nb_tensor *residual_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     nb_tensor *inner = nb_layer_apply(l->inside[0], x, mode);
     if (nb_has_failed(inner)) return inner;
     nb_dims a = nb_shape_of(x), b = nb_shape_of(inner);
-    bool    same = a.rank == b.rank;
-    for (int i = 0; same && i < a.rank; i++) same = a.size[i] == b.size[i];
-    if (same) return nb_add(x, inner);
+    if (nb__same_shape(a, b)) return nb_add(x, inner);
     char from[128], to[128];
     return nb_fail(l->nb, NB_INVALID, "residual: the layers inside make %s of %s; to be added, both must be equal",
                    nb__shape_text(b, to, sizeof to), nb__shape_text(a, from, sizeof from));
@@ -88,7 +87,9 @@ typedef struct custom_layer {
 static nb_tensor *custom_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     nb_list state = nb_list_new(l->nb, l->n_slots);
     for (int i = 0; i < state.n; i++) state.at[i] = l->slots[i].tensor;
-    return ((custom_layer *)l)->function(state, x, mode, ((custom_layer *)l)->user);
+    if (state.n < l->n_slots) return nb_failed(l->nb);
+    nb_tensor *y = ((custom_layer *)l)->function(state, x, mode, ((custom_layer *)l)->user);
+    return y ? y : nb_fail(l->nb, NB_INVALID, "custom layer %s returned NULL", l->type);
 }
 
 static void custom_free(nb_layer *l) {
@@ -110,6 +111,7 @@ static const char *keep_name(char **at, const char *name) {
 
 nb_layer *nb_layer_custom(nb_context *nb, const char *type, nb_layer_function *apply, nb_list state, int n_trainable, void *user,
                           void (*free_user)(void *user)) {
+    if (!type || !apply) nb_fail(nb, NB_INVALID, "nb_layer_custom: it needs a type and a function");
     nb_layer *l = nb__layer_begin(nb, &custom, state.n, 0);
     if (!l) {
         if (free_user) free_user(user);

@@ -12,8 +12,16 @@ static nb_tensor *linear_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
 
 static const nb__layer_kind linear = {"linear", sizeof(nb_layer), linear_apply, NULL};
 
+/* A layer for x [N,in] -> [N,out], or NULL. */
+static nb_layer *begin_linear(nb_context *nb, const nb__layer_kind *kind, int n_slots, int64_t in, int64_t out) {
+    if (in < 1 || out < 1)
+        nb_fail(nb, NB_INVALID, "%s: %lld features in and %lld out; at least 1 of each", kind->type, (long long)in,
+                (long long)out);
+    return nb__layer_begin(nb, kind, n_slots, 0);
+}
+
 nb_layer *nb_layer_linear(nb_context *nb, int64_t in, int64_t out, bool bias) {
-    nb_layer  *l = nb__layer_begin(nb, &linear, 2, 0);
+    nb_layer  *l = begin_linear(nb, &linear, 2, in, out);
     nb_tensor *w = nb__layer_slot(l, "weight", NB__WEIGHT, nb_shape(out, in), 0);
     nb_tensor *b = bias ? nb__layer_slot(l, "bias", NB__WEIGHT, nb_shape(out), 0) : NULL;
     nb__init_weight_and_bias(w, b);
@@ -52,7 +60,7 @@ static void add_probability(nb_layer *l, double p) {
 }
 
 nb_layer *nb_layer_dropconnect(nb_context *nb, int64_t in, int64_t out, bool bias, double p) {
-    nb_layer  *l = nb__layer_begin(nb, &dropconnect, 3, 0);
+    nb_layer  *l = begin_linear(nb, &dropconnect, 3, in, out);
     nb_tensor *w = nb__layer_slot(l, "weight", NB__WEIGHT, nb_shape(out, in), 0);
     nb_tensor *b = bias ? nb__layer_slot(l, "bias", NB__WEIGHT, nb_shape(out), 0) : NULL;
     if (l) ((dropconnect_layer *)l)->bias = bias;

@@ -10,6 +10,12 @@
 
 double nb__or(double value, double otherwise) { return value == 0 ? otherwise : value == NB_NONE ? 0 : value; }
 
+bool nb__same_shape(nb_dims a, nb_dims b) {
+    bool same = a.rank == b.rank;
+    for (int i = 0; same && i < a.rank; i++) same = a.size[i] == b.size[i];
+    return same;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- making, freeing */
 
 /* Children first. At most NB__MAX_NESTING deep. */
@@ -96,7 +102,8 @@ void nb__init_weight_and_bias(nb_tensor *weight, nb_tensor *bias) {
 /* ----------------------------------------------------------------------------------------------------------------------- apply */
 
 nb_tensor *nb_layer_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
-    if (!l) return nb_failed(nb_context_of(x));
+    if (!l) return x ? nb_failed(nb_context_of(x)) : NULL;
+    if (!x) return nb_fail(l->nb, NB_INVALID, "nb_layer_apply: x is NULL");
     if (l->name[0]) nb_scope_push(l->nb, l->name);
     nb_tensor *y = l->kind->apply(l, x, mode);
     if (l->name[0]) nb_scope_pop(l->nb);
@@ -140,6 +147,10 @@ bool nb__is_number(const char *name) { return name[strspn(name, "0123456789")] =
 
 void nb_layer_set_name(nb_layer *l, const char *name) {
     if (!l) return;
+    if (!name) {
+        nb_fail(l->nb, NB_INVALID, "nb_layer_set_name: the name is NULL");
+        return;
+    }
     if (strlen(name) >= sizeof l->name || strpbrk(name, "./")) {
         nb_fail(l->nb, NB_INVALID, "a layer's name has up to %d letters, no dots and no slashes; got '%s'", NB__NAME_SIZE - 1,
                 name);
@@ -161,7 +172,7 @@ void nb_layer_set_name(nb_layer *l, const char *name) {
 
 nb_layer *nb_layer_find(nb_layer *top, const char *path) {
     char here[NB__MAX_NESTING * NB__NAME_SIZE];
-    for (nb_layer *l = top; l; l = nb__layer_next(top, l)) {
+    for (nb_layer *l = path ? top : NULL; l; l = nb__layer_next(top, l)) {
         nb__layer_path(l, top, '.', here, sizeof here);
         if (strcmp(here, path) == 0) return l;
     }

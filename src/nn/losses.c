@@ -13,16 +13,20 @@ static nb_tensor *reduce(nb_tensor *each, nb_reduction reduction) {
     return each;
 }
 
-static bool same_shape(nb_dims a, nb_dims b) {
-    bool same = a.rank == b.rank;
-    for (int i = 0; same && i < a.rank; i++) same = a.size[i] == b.size[i];
-    return same;
+/* That of both; one that is NULL is an error of the other's. NULL: both are. */
+static nb_context *context_of(const char *loss, nb_tensor *x, nb_tensor *target) {
+    if (!x && !target) return NULL;
+    nb_context *nb = nb_context_of(x ? x : target);
+    if (!x || !target) nb_fail(nb, NB_INVALID, "%s: the %s is NULL", loss, x ? "target" : "prediction");
+    return nb;
 }
+
+static nb_tensor *failed(nb_context *nb) { return nb ? nb_failed(nb) : NULL; }
 
 /* A target must have the shape `want`: broadcasting here is a mistake nearly always. */
 static bool check_target(const char *loss, nb_tensor *x, nb_tensor *target, nb_dims want) {
-    if (nb_has_failed(x) || nb_has_failed(target)) return false;
-    if (same_shape(nb_shape_of(target), want)) return true;
+    if (!x || !target || nb_has_failed(x) || nb_has_failed(target)) return false;
+    if (nb__same_shape(nb_shape_of(target), want)) return true;
     char a[128], b[128], c[128];
     nb_fail(nb_context_of(x), NB_INVALID, "%s: a prediction %s needs a target %s, got %s", loss,
             nb__shape_text(nb_shape_of(x), a, sizeof a), nb__shape_text(want, b, sizeof b),
@@ -33,8 +37,8 @@ static bool check_target(const char *loss, nb_tensor *x, nb_tensor *target, nb_d
 /* The way of all losses that compare x with a target of its shape: f(x, t) element by element, then the reduction. */
 static nb_tensor *elementwise(const nb_op *op, nb_tensor *x, nb_tensor *target, nb_reduction reduction, double p,
                               nb_tensor *(*f)(nb_tensor *x, nb_tensor *t, double p)) {
-    nb_context *nb = nb_context_of(x);
-    if (!check_target(op->name, x, target, nb_shape_of(x))) return nb_failed(nb);
+    nb_context *nb = context_of(op->name, x, target);
+    if (!x || !check_target(op->name, x, target, nb_shape_of(x))) return failed(nb);
     nb_group_push(nb, op);
     nb_tensor *y = reduce(f(x, target, p), reduction);
     nb_group_pop(nb);
@@ -71,7 +75,7 @@ static nb_tensor  *huber(nb_tensor *x, nb_tensor *t, double delta) {
      return nb_mul(c, nb_sub(d, times(c, 0.5)));
 }
 nb_tensor *nb_huber(nb_tensor *x, nb_tensor *target, double delta, nb_reduction reduction) {
-    if (!(delta > 0)) return nb_fail(nb_context_of(x), NB_INVALID, "nb_huber: delta must be above 0, got %g", delta);
+    if (x && !(delta > 0)) return nb_fail(nb_context_of(x), NB_INVALID, "nb_huber: delta must be above 0, got %g", delta);
     return elementwise(&huber_op, x, target, reduction, delta, huber);
 }
 
@@ -157,8 +161,8 @@ static nb_dims without_classes(nb_dims s) {
 }
 
 static bool check_classes(const char *loss, nb_tensor *x, nb_tensor *target) {
+    if (!x || !target || nb_has_failed(x) || nb_has_failed(target)) return false;
     nb_context *nb = nb_context_of(x);
-    if (nb_has_failed(x) || nb_has_failed(target)) return false;
     if (nb_rank(x) < 2) {
         nb_fail(nb, NB_INVALID, "%s: the scores of classes are [N,C] or [N,C,...], got %d axes", loss, nb_rank(x));
         return false;
@@ -180,21 +184,23 @@ static bool check_class_options(const char *loss, nb_tensor *x, const nb_class_o
     return !nb_error(nb);
 }
 
-/* -log_p[target], weighted, and the share of smoothing: with log_p [N,C,...],
+/* -log_p[target], weighted, and the share of smoothing: with log_p [N,C,...], x or log softmax(x),
  *     (1 - s) sum_i w_{t_i} l_i + s/C sum_i sum_c w_c l_{ic},  l = -log_p,  over sum_i w_{t_i} where the mean is asked for.
- * Ignored items have the weight 0; their label is replaced by 0, so that it may be any number. */
-static nb_tensor *class_loss(nb_tensor *log_p, nb_tensor *target, const nb_class_options *o) {
-    nb_context *nb = nb_context_of(log_p);
+ * Ignored items have the weight 0; their label and scores are replaced by 0, so that those may be anything, NaN too. */
+static nb_tensor *class_loss(nb_tensor *x, bool is_logits, nb_tensor *target, const nb_class_options *o) {
+    nb_context *nb = nb_context_of(x);
     nb_tensor  *used = NULL, *weight = NULL, *each, *smooth;
     double      s = o->label_smoothing;
     if (o->ignore) {
         used = nb_not_equal(target, nb_number(nb, (double)o->ignore_index));
         target = nb_where(used, target, nb_number(nb, 0));
-        weight = nb_cast(used, nb_dtype_of(log_p));
+        weight = nb_cast(used, nb_dtype_of(x));
+        x = nb_where(nb_unsqueeze(used, 1), x, nb_number(nb, 0));
     }
+    nb_tensor *log_p = is_logits ? nb_log_softmax(x, 1) : x;
     if (o->class_weights) {
-        nb_tensor *of_class = nb_index_select(o->class_weights, 0, target);
-        weight = weight ? nb_mul(of_class, weight) : of_class;
+        weight = nb_index_select(o->class_weights, 0, target);
+        if (used) weight = nb_where(used, weight, nb_number(nb, 0));
     }
     each = nb_neg(nb_squeeze(nb_gather(log_p, 1, nb_unsqueeze(target, 1)), nb_axes(1)));
     if (weight) each = nb_mul(each, weight);
@@ -218,30 +224,31 @@ static const nb_op nll_op = {
     .name = "nll", .formula = "-\\log p_t", .gradient = "d\\log p = -\\mathrm{onehot}(t)\\, dy", .kind = NB_COMPOSITION};
 
 nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class_options *options) {
-    nb_context      *nb = nb_context_of(logits);
+    nb_context      *nb = context_of("cross_entropy", logits, target);
     nb_class_options o = options ? *options : (nb_class_options){0};
     if (!check_classes("cross_entropy", logits, target) || !check_class_options("cross_entropy", logits, &o))
-        return nb_failed(nb);
+        return failed(nb);
     nb_group_push(nb, &cross_entropy_op);
-    nb_tensor *y = class_loss(nb_log_softmax(logits, 1), target, &o);
+    nb_tensor *y = class_loss(logits, true, target, &o);
     nb_group_pop(nb);
     return y;
 }
 
 nb_tensor *nb_accuracy(nb_tensor *scores, nb_tensor *target) {
-    if (!check_classes("accuracy", scores, target)) return nb_failed(nb_context_of(scores));
+    nb_context *nb = context_of("accuracy", scores, target);
+    if (!check_classes("accuracy", scores, target)) return failed(nb);
     nb_tensor *right = nb_equal(nb_argmax(scores, 1, false), nb_cast(target, NB_I64));
     return nb_mean(nb_cast(right, NB_F32), nb_axes(), false);
 }
 
 nb_tensor *nb_nll(nb_tensor *log_probabilities, nb_tensor *target, const nb_class_options *options) {
-    nb_context      *nb = nb_context_of(log_probabilities);
+    nb_context      *nb = context_of("nll", log_probabilities, target);
     nb_class_options o = options ? *options : (nb_class_options){0};
     if (!check_classes("nll", log_probabilities, target) || !check_class_options("nll", log_probabilities, &o))
-        return nb_failed(nb);
+        return failed(nb);
     if (o.label_smoothing > 0) return nb_fail(nb, NB_INVALID, "nll: label_smoothing belongs to nb_cross_entropy");
     nb_group_push(nb, &nll_op);
-    nb_tensor *y = class_loss(log_probabilities, target, &o);
+    nb_tensor *y = class_loss(log_probabilities, false, target, &o);
     nb_group_pop(nb);
     return y;
 }
@@ -252,8 +259,8 @@ static const nb_op multi_class_hinge_op = {.name = "multi_class_hinge",
                                            .kind = NB_COMPOSITION};
 
 nb_tensor *nb_multi_class_hinge(nb_tensor *scores, nb_tensor *target, int p, double margin, nb_reduction reduction) {
-    nb_context *nb = nb_context_of(scores);
-    if (!check_classes("multi_class_hinge", scores, target)) return nb_failed(nb);
+    nb_context *nb = context_of("multi_class_hinge", scores, target);
+    if (!check_classes("multi_class_hinge", scores, target)) return failed(nb);
     if (nb_rank(scores) != 2) return nb_fail(nb, NB_INVALID, "multi_class_hinge: scores are [N,C], got %d axes", nb_rank(scores));
     if (p != 1 && p != 2) return nb_fail(nb, NB_INVALID, "multi_class_hinge: p is 1 or 2, got %d", p);
     nb_group_push(nb, &multi_class_hinge_op);

@@ -135,12 +135,10 @@ nb_net *nb_net_new(nb_context *nb, nb_layer *root, nb_dims input) { return nb__n
 /* ---------------------------------------------------------------------------------------------------------------------- in use */
 
 nb_tensor *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode) {
+    if (!x) return net ? nb_fail(net->nb, NB_INVALID, "nb_net_apply: x is NULL") : NULL;
     nb_context *nb = nb_context_of(x);
     if (!net || nb_has_failed(x)) return nb_failed(nb);
-    nb_dims item = item_of(nb_shape_of(x));
-    bool    same = item.rank == net->input.rank;
-    for (int i = 0; same && i < item.rank; i++) same = item.size[i] == net->input.size[i];
-    if (same) return nb_layer_apply(net->root, x, mode);
+    if (nb__same_shape(item_of(nb_shape_of(x)), net->input)) return nb_layer_apply(net->root, x, mode);
     char want[128], got[128];
     return nb_fail(nb, NB_INVALID,
                    "nb_net_apply: the net takes a batch of items %s, got %s: nb_reshape it, or make the net for that shape",

@@ -7,6 +7,8 @@
 
 #include "nabla.h"
 
+bool nb__same_shape(nb_dims a, nb_dims b);
+
 /* An option where 0 means the default and NB_NONE a true zero. */
 double nb__or(double value, double otherwise);
 

@@ -48,6 +48,8 @@ struct nb_optimizer {
     } set;
 };
 
+/* An option of the rule that is not in [0, limit) is an error. */
+void nb__optimizer_check(nb_optimizer *o, const char *option, double value, double limit);
 /* slots: which of the rule's are used, and their first contents. NULL after an error. */
 nb_optimizer *nb__optimizer_new(nb_list parameters, double rate, const nb__rule *rule, double weight_decay);
 void          nb__optimizer_slot(nb_optimizer *o, int slot, double value);

@@ -2,6 +2,8 @@
  *
  * Numbers that change from step to step (rate, bias corrections) are made of kept f64 tensors, once for all parameters of a group, and
  * then cast; the rest of an update is a short chain of elementwise operators, which the compiler makes into one loop. */
+#include <math.h>
+
 #include "optim.h"
 
 static nb_tensor *times(nb_tensor *x, double value) { return nb_mul(x, nb_number(nb_context_of(x), value)); }
@@ -42,6 +44,10 @@ nb_optimizer *nb_sgd(nb_list parameters, double rate, const nb_sgd_options *opti
     nb_sgd_options set = options ? *options : (nb_sgd_options){0};
     nb_optimizer  *o = nb__optimizer_new(parameters, rate, &sgd, nb__or(set.weight_decay, 0));
     if (!o) return NULL;
+    set.momentum = nb__or(set.momentum, 0);
+    set.dampening = nb__or(set.dampening, 0);
+    nb__optimizer_check(o, "momentum", set.momentum, INFINITY);
+    nb__optimizer_check(o, "dampening", set.dampening, INFINITY);
     o->set.sgd = set;
     if (set.nesterov && (set.momentum == 0 || set.dampening != 0))
         nb_fail(o->nb, NB_INVALID, "nb_sgd: nesterov needs a momentum and no dampening");
@@ -77,9 +83,13 @@ static const nb__rule rmsprop = {
 nb_optimizer *nb_rmsprop(nb_list parameters, double rate, const nb_rmsprop_options *options) {
     nb_rmsprop_options set = options ? *options : (nb_rmsprop_options){0};
     set.alpha = nb__or(set.alpha, 0.99);
+    set.momentum = nb__or(set.momentum, 0);
     set.eps = nb__or(set.eps, 1e-8);
     nb_optimizer *o = nb__optimizer_new(parameters, rate, &rmsprop, nb__or(set.weight_decay, 0));
     if (!o) return NULL;
+    nb__optimizer_check(o, "alpha", set.alpha, 1);
+    nb__optimizer_check(o, "eps", set.eps, INFINITY);
+    nb__optimizer_check(o, "momentum", set.momentum, INFINITY);
     o->set.rmsprop = set;
     nb__optimizer_slot(o, 0, 0);
     if (set.centered) nb__optimizer_slot(o, 1, 0);
@@ -108,9 +118,14 @@ static const nb__rule adagrad = {
 
 nb_optimizer *nb_adagrad(nb_list parameters, double rate, const nb_adagrad_options *options) {
     nb_adagrad_options set = options ? *options : (nb_adagrad_options){0};
+    set.rate_decay = nb__or(set.rate_decay, 0);
+    set.initial = nb__or(set.initial, 0);
     set.eps = nb__or(set.eps, 1e-10);
     nb_optimizer *o = nb__optimizer_new(parameters, rate, &adagrad, nb__or(set.weight_decay, 0));
     if (!o) return NULL;
+    nb__optimizer_check(o, "rate_decay", set.rate_decay, INFINITY);
+    nb__optimizer_check(o, "initial", set.initial, INFINITY);
+    nb__optimizer_check(o, "eps", set.eps, INFINITY);
     o->set.adagrad = set;
     nb__optimizer_slot(o, 0, set.initial);
     return nb__optimizer_end(o);
@@ -174,8 +189,9 @@ static nb_optimizer *new_adam(nb_list parameters, double rate, const nb__rule *r
     set.eps = nb__or(set.eps, 1e-8);
     nb_optimizer *o = nb__optimizer_new(parameters, rate, rule, nb__or(set.weight_decay, weight_decay));
     if (!o) return NULL;
-    if (!(set.beta1 >= 0 && set.beta1 < 1 && set.beta2 >= 0 && set.beta2 < 1))
-        nb_fail(o->nb, NB_INVALID, "nb_%s: beta1 and beta2 are in [0,1), got %g and %g", rule->op.name, set.beta1, set.beta2);
+    nb__optimizer_check(o, "beta1", set.beta1, 1);
+    nb__optimizer_check(o, "beta2", set.beta2, 1);
+    nb__optimizer_check(o, "eps", set.eps, INFINITY);
     o->set.adam = set;
     nb__optimizer_slot(o, 0, 0);
     nb__optimizer_slot(o, 1, 0);

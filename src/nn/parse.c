@@ -359,6 +359,10 @@ nb_layer *nb__read_residual(nb__reader *r) {
 nb_net *nb_net_parse(nb_context *nb, const char *text, nb_dims input) {
     if (nb_error(nb)) return NULL;
     nb_dims batch = {.rank = input.rank + 1, .size = {1}};
+    if (!text) {
+        nb_fail(nb, NB_INVALID, "nb_net_parse: the text is NULL");
+        return NULL;
+    }
     if (input.rank < 0 || input.rank >= NB_MAX_RANK) {
         nb_fail(nb, NB_INVALID, "nb_net_parse: the shape of one item has 0 to %d axes", NB_MAX_RANK - 1);
         return NULL;

@@ -41,8 +41,7 @@ nb_tensor *nb_max_norm(nb_tensor *w, double limit) {
     nb_dims rest = {.rank = 0};
     for (int i = 1; i < nb_rank(w); i++) rest.size[rest.rank++] = i;
     nb_group_push(nb, &max_norm_op);
-    nb_tensor *square = rest.rank ? nb_sum(nb_square(w), rest, true) : nb_square(w);
-    nb_tensor *norm = nb_sqrt(square);
+    nb_tensor *norm = rest.rank ? nb_norm(w, 2, rest, true) : nb_abs(w); /* whose derivative at 0 is 0 */
     nb_tensor *shrink = nb_div(nb_number(nb, limit), nb_add(norm, nb_number(nb, 1e-7)));
     nb_tensor *y = nb_mul(w, nb_where(nb_greater(norm, nb_number(nb, limit)), shrink, nb_number(nb, 1)));
     nb_group_pop(nb);

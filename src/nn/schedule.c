@@ -8,6 +8,7 @@ static double half_cosine(double a, double b, double x) { return b + (a - b) * (
 
 /* Up to the peak and down again. Both ends of the first part count as steps, as in PyTorch's OneCycleLR. */
 static double one_cycle(const nb_schedule *s, double t) {
+    if (s->steps <= 1) return s->rate;
     double share = nb__or(s->peak_at, 0.3), first = s->rate / 25, last = s->rate / 25e4;
     double peak = share * (double)s->steps - 1, end = (double)s->steps - 1;
     if (t <= peak) return peak > 0 ? half_cosine(first, s->rate, t / peak) : s->rate;
