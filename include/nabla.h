@@ -16,8 +16,8 @@
  * LIFETIMES. Every tensor is of one of two sorts, and none is freed by hand one by one:
  *   kept   what nb_input and nb_param return: a name and storage of their own. They live until nb_release or nb_close (those of a
  *          net until nb_net_free).
- *   step   what operators return. They live until nb_next_step, which gives back all of them at once. Using one later is an
- *          error that names it. A program (nb_compile) owns a copy of all it needs and outlives the nodes it was made from.
+ *   step   what operators return. They live until nb_next_step, which gives back all of them at once. Using one in the step
+ *          after is an error that names it. A program (nb_compile) owns a copy of all it needs and outlives the nodes it was made from.
  * A pointer from nb_data is borrowed: until the next run, assign or nb_next_step.
  *
  * ERRORS are values and stick. An operator never returns NULL: what is wrong makes the context's failed tensor, which flows
@@ -180,7 +180,8 @@ NB_API nb_tensor *nb_number(nb_context *nb, double value);
 
 /* Contents of a kept tensor: copied at the call, row-major. `bytes` must be the tensor's size. */
 NB_API bool nb_set(nb_tensor *kept, const void *data, size_t bytes);
-/* The same without a copy: borrowed until the next nb_run returns. For inputs; data aligned to 64 bytes is used as it is. */
+/* The same without a copy: borrowed until an nb_run of a program that reads the tensor returns; then it holds again what it held
+ * before. For inputs; data aligned to 64 bytes is used as it is, other data copied. */
 NB_API bool nb_set_in_place(nb_tensor *input, const void *data, size_t bytes);
 
 /* Ends a step: all step tensors and lists are given back. Needed in loops that build graphs; not in loops of nb_run. */
@@ -230,7 +231,8 @@ NB_API nb_tensor *nb_assign(nb_tensor *kept, nb_tensor *value);
 NB_API nb_tensor *nb_with_update(nb_tensor *y, nb_tensor *assign);
 
 /* Random operators draw from Philox 4x32-10 (Salmon et al., 2011): key = seed and the node's number in its program, counter = step and
- * element. Each run of a program with random nodes, and each nb_next_step, is one step further. */
+ * element. A program draws anew in each run; in define-by-run a node has one value, and nb_next_step goes on to other ones. Seeds are
+ * folded to 32 bits. */
 typedef struct nb_random_state {
     uint64_t seed, step;
 } nb_random_state;

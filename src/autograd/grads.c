@@ -80,11 +80,16 @@ static bool propagate(nb_context *nb, tape *t, int64_t i) {
 }
 
 nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs) {
+    if (!y) return (nb_list){0};
     nb_context *nb = y->nb;
     nb_list     out = nb_list_new(nb, xs.n);
     if (nb__refuse(nb, y, 0, "nb_grads") || (upstream && nb__refuse(nb, upstream, 1, "nb_grads"))) return out;
     for (int k = 0; k < xs.n; k++) {
         if (nb__refuse(nb, xs.at[k], k, "nb_grads")) return out;
+        if (xs.at[k]->is_number) {
+            nb_fail(nb, NB_INVALID, "nb_grads: x %d is a literal (nb_number), which each operator adapts; use nb_full or nb_param", k);
+            return out;
+        }
         if (!nb__is_float(xs.at[k]->dtype)) {
             nb_fail(nb, NB_INVALID, "nb_grads: %s is %s; derivatives are for f32 and f64", nb__describe(xs.at[k]),
                     nb_dtype_name(xs.at[k]->dtype));
@@ -100,6 +105,7 @@ nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs) {
                 nb__describe(y), nb__dims_text(y->shape).at);
         return out;
     }
+    if (upstream && upstream->is_number) upstream = nb_cast(upstream, y->dtype);
     if (upstream && (!nb__dims_equal(upstream->shape, y->shape) || upstream->dtype != y->dtype)) {
         nb_fail(nb, NB_INVALID, "nb_grads: upstream is %s %s, y is %s %s", nb_dtype_name(upstream->dtype),
                 nb__dims_text(upstream->shape).at, nb_dtype_name(y->dtype), nb__dims_text(y->shape).at);
@@ -125,6 +131,7 @@ nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs) {
 }
 
 nb_tensor *nb_jvp(nb_tensor *y, nb_list xs, nb_list vs) {
+    if (!y) return NULL;
     nb_context *nb = y->nb;
     if (xs.n != vs.n) return nb_fail(nb, NB_INVALID, "nb_jvp: %d tensors but %d directions", xs.n, vs.n);
     /* The vjp is linear in its upstream u: its own vjp for u is the jvp, whatever u is. */
@@ -163,7 +170,7 @@ const nb_op nb__op_stop_gradient = {.name = "stop_gradient",
                                     .infer = infer_first,
                                     .view = view_first};
 
-nb_tensor *nb_stop_gradient(nb_tensor *x) { return nb_apply(x->nb, &nb__op_stop_gradient, 1, &x, NULL); }
+nb_tensor *nb_stop_gradient(nb_tensor *x) { return !x ? NULL : nb_apply(x->nb, &nb__op_stop_gradient, 1, &x, NULL); }
 
 /* Operands: y, then the xs. Only y is computed. */
 typedef struct own_derivative {
@@ -189,6 +196,7 @@ const nb_op nb__op_with_derivative = {.name = "with_derivative",
                                       .derivative = derive_own};
 
 nb_tensor *nb_with_derivative(nb_tensor *y, nb_list xs, nb_derivative *derivative, void *user) {
+    if (!y) return NULL;
     nb_context *nb = y->nb;
     if (xs.n < 1 || !derivative) return nb_fail(nb, NB_INVALID, "nb_with_derivative: needs at least one tensor and a function");
     nb_list all = nb_list_join(nb, nb_list_from(nb, 1, &y), xs);

@@ -66,11 +66,15 @@ static bool number_random_nodes(nb_program *p) {
     for (int i = 0, k = 0; i < p->n_nodes; i++)
         if (p->node[i].op->kind == NB_RANDOM) random[k++] = &p->node[i];
     qsort(random, (size_t)n, sizeof *random, by_serial);
-    for (int k = 0; k < n; k++) ((nb__create_attr *)random[k]->attr)->stream = k;
+    for (int k = 0; k < n; k++) random[k]->stream = (uint32_t)k;
     return true;
 }
 
 static bool add(nb_program *p, nb_tensor *t, const nb__compile *how) {
+    if (t->op == &nb__op_output && !how->arguments) {
+        nb_fail(p->nb, NB_INVALID, "nb_compile: a result of another program is used; copy it into an nb_input or nb_param first");
+        return false;
+    }
     if (t->is_released) {
         nb_fail(p->nb, NB_INVALID, "%s was given back with nb_release, but the graph still uses it", t->name);
         return false;
@@ -129,7 +133,7 @@ static bool check_assigns(nb_list roots) {
 static nb_tensor *output_header(nb_program *p, const nb_tensor *t) {
     nb_tensor *o = nb__program_alloc(p, sizeof *o);
     if (!o) return NULL;
-    *o = (nb_tensor){.nb = p->nb, .op = &nb__op_data, .step = NB__KEPT, .serial = ++p->nb->serial, .shape = t->shape, .dtype = t->dtype,
+    *o = (nb_tensor){.nb = p->nb, .op = &nb__op_output, .step = NB__KEPT, .serial = ++p->nb->serial, .shape = t->shape, .dtype = t->dtype,
                      .scope = &p->nb->root_scope, .name = copy_text(p, t->name)};
     return o;
 }

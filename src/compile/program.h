@@ -40,6 +40,7 @@ typedef struct nb__node {
     const void      *data;     /* CONSTANT */
     nb__scope       *scope;
     uint64_t         serial;
+    uint32_t         stream;   /* random nodes */
     bool             is_watched, is_backward, is_dead;
     bool             is_splat; /* CONSTANT: one element, all strides 0 */
     int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
@@ -114,6 +115,7 @@ struct nb_program {
     nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
     int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
     bool        has_random;
+    const nb__draw *draw;    /* of each node, for the coming run (nb_eval); NULL: the context's state, the program's streams */
     struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;

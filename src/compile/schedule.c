@@ -88,11 +88,11 @@ static void place_commits(nb_program *p, const int *leaf_of) {
 
 static bool list_watched(nb_program *p) {
     int n = 0;
-    for (int i = 0; i < p->n_nodes; i++) n += p->node[i].is_watched && !p->node[i].is_dead && p->node[i].source == NB__COMPUTED;
+    for (int i = 0; i < p->n_nodes; i++) n += p->node[i].is_watched && !p->node[i].is_dead;
     if (!p->check_finite || !n) return true;
     if (!(p->watched = nb__program_alloc(p, (size_t)n * sizeof *p->watched))) return false;
     for (int i = 0; i < p->n_nodes; i++)
-        if (p->node[i].is_watched && !p->node[i].is_dead && p->node[i].source == NB__COMPUTED) p->watched[p->n_watched++] = i;
+        if (p->node[i].is_watched && !p->node[i].is_dead) p->watched[p->n_watched++] = i;
     return true;
 }
 

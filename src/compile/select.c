@@ -158,7 +158,6 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
         header.in = list;
         if (n->n_in <= 2) p->flops += n->op->flops(&header);
     }
-    if (n->op->kind == NB_RANDOM) s->call.c.key[1] = (uint32_t)((const nb__create_attr *)n->attr)->stream;
     if (p->nb->isa->tiles) {
         for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
             if (kernels[k].op == n->op && kernels[k].plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return true;

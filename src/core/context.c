@@ -103,19 +103,6 @@ void nb_next_step(nb_context *nb) {
     nb->streams = 0;
     nb->step++;
     nb__arena_reset(&nb->slab[nb->step & 1]);
-    /* Headers of released tensors were kept for two steps: operands of step nodes point at them. */
-    nb_tensor **p = &nb->released, *old = NULL;
-    while (*p) {
-        nb_tensor *t = *p;
-        if (t->serial + 1 < nb->step) {
-            *p = t->next;
-            t->next = old;
-            old = t;
-        } else {
-            p = &t->next;
-        }
-    }
-    free_kept(nb, old);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- errors */
@@ -226,7 +213,7 @@ uint32_t nb__twist(nb__twister *t) {
 }
 
 void nb_seed(nb_context *nb, uint64_t seed) {
-    nb->random = (nb_random_state){.seed = seed};
+    nb_set_random(nb, (nb_random_state){.seed = seed});
     nb__seed_twister(&nb->twister, (uint32_t)seed); /* torch.manual_seed too uses the low 32 bits */
 }
 
@@ -250,4 +237,8 @@ double nb_random_normal(nb_context *nb) {
 
 uint32_t        nb_random_bits(nb_context *nb) { return nb__twist(&nb->twister); }
 nb_random_state nb_get_random(nb_context *nb) { return nb->random; }
-void            nb_set_random(nb_context *nb, nb_random_state state) { nb->random = state; }
+
+void nb_set_random(nb_context *nb, nb_random_state state) {
+    nb->random = state;
+    nb->streams = 0;
+}

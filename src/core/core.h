@@ -17,6 +17,7 @@ typedef struct nb__storage {
     const void *borrowed; /* nb_set_in_place: used instead until the next run returns */
     size_t      bytes;
     int         users;
+    bool        is_released;
     bool        is_versioned; /* not an input */
     uint64_t    written;      /* serial at the last change: results made before are out of date */
 } nb__storage;
@@ -28,6 +29,12 @@ typedef struct nb__scope {
     const char       *group;        /* the outermost composition within the innermost layer, or "" */
     bool              is_group;
 } nb__scope;
+
+/* What a random node of a step draws from: the same in every evaluation of the node. */
+typedef struct nb__draw {
+    nb_random_state random;
+    uint32_t        stream; /* number of the node in its step */
+} nb__draw;
 
 /* An assign that a tensor brings along (nb_with_update). */
 typedef struct nb__update {
@@ -49,6 +56,7 @@ struct nb_tensor {
     void         *value;   /* step tensor: its values once evaluated, in step memory */
     nb__storage  *storage; /* kept tensor */
     nb__update   *updates;
+    nb__draw      draw;    /* random nodes */
     nb__scope    *scope;
     const char   *name;
     uint64_t      mark;    /* scratch for walks: see nb__walk */
@@ -88,7 +96,8 @@ struct nb_context {
     nb_tensor  failed;
     nb_tensor *failed_at[64]; /* for lists that got no memory: list.at[i] can still be read */
     nb_tensor *kept, **kept_end; /* in the order of creation */
-    nb_tensor *released;         /* given back, but their headers may still be met in this step and the next */
+    nb_tensor *released;         /* given back: storage gone, headers still there for who holds on to them */
+    uint64_t   n_released;
     nb__scope  root_scope, *scope;
     int        backward_depth;   /* > 0 while nb_grads makes nodes */
     nb__owned *owned;
@@ -126,7 +135,7 @@ void       nb__storage_unuse(nb_context *nb, nb__storage *storage);
 /* NULL when t can be an operand now; else the failed tensor (stale, failed, of another context; user is for the message). */
 nb_tensor *nb__refuse(nb_context *nb, nb_tensor *t, int operand, const char *user);
 const char *nb__describe(const nb_tensor *t); /* "w" or "result of matmul": for messages; in step memory or constant */
-extern const nb_op nb__op_kept, nb__op_data, nb__op_failed;
+extern const nb_op nb__op_kept, nb__op_data, nb__op_output, nb__op_failed;
 
 /* shape.c */
 bool        nb__dims_equal(nb_dims a, nb_dims b);

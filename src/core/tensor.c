@@ -5,6 +5,7 @@
 
 const nb_op nb__op_kept = {.name = "kept", .formula = "x", .kind = NB_LEAF};
 const nb_op nb__op_data = {.name = "data", .formula = "x", .kind = NB_LEAF};
+const nb_op nb__op_output = {.name = "output", .formula = "x", .kind = NB_LEAF};
 const nb_op nb__op_failed = {.name = "failed", .formula = "", .kind = NB_LEAF};
 
 const char *nb__describe(const nb_tensor *t) {
@@ -21,6 +22,8 @@ nb_tensor *nb__refuse(nb_context *nb, nb_tensor *t, int operand, const char *use
         if (nb->status == NB_OK) nb_fail(nb, NB_INVALID, "%s: operand %d comes from a call that failed", user, operand);
         return &nb->failed;
     }
+    if (t->op == &nb__op_output && !t->value)
+        return nb_fail(nb, NB_INVALID, "%s: operand %d is the result of a program that has not been run", user, operand);
     if (t->is_released) return nb_fail(nb, NB_INVALID, "%s: operand %d, %s, was given back with nb_release", user, operand, t->name);
     if (t->step != NB__KEPT && t->step != nb->step)
         return nb_fail(nb, NB_INVALID,
@@ -46,16 +49,33 @@ static nb_tensor *new_node(nb_context *nb, const nb_op *op, nb_type type, int n_
                      .scope = nb->scope,
                      .name = ""};
     t->in = (nb_tensor **)(p + head);
+    if (op->kind == NB_RANDOM) t->draw = (nb__draw){nb->random, nb->streams++};
     if (op->attr_size) t->attr = p + head + list;
     return t;
 }
 
+/* An operator from outside may be incomplete. */
+static bool is_complete(nb_context *nb, const nb_op *op) {
+    if (!op) nb_fail(nb, NB_INVALID, "nb_apply: the operator is NULL");
+    else if (!op->name || !op->infer) nb_fail(nb, NB_INVALID, "%s: nb_op.%s is missing", op->name ? op->name : "an operator", op->name ? "infer" : "name");
+    else if (op->kind == NB_VIEW && !op->view) nb_fail(nb, NB_INVALID, "%s: nb_op.view is missing; a view must have it", op->name);
+    else if ((op->kind == NB_LEAF && !op->run) || op->kind == NB_COMPOSITION || (op->kind == NB_ASSIGN && op->arity != 2))
+        nb_fail(nb, NB_INVALID, "%s: nodes of this kind are not made by nb_apply", op->name);
+    else return true;
+    return false;
+}
+
 nb_tensor *nb_apply(nb_context *nb, const nb_op *op, int n_in, nb_tensor *const *in, const void *attr) {
+    if (!is_complete(nb, op)) return &nb->failed;
     if (op->arity >= 0 ? n_in != op->arity : n_in < 1)
         return nb_fail(nb, NB_INVALID, "%s: takes %d operands, got %d", op->name, op->arity >= 0 ? op->arity : 1, n_in);
     if (op->attr_size && !attr) return nb_fail(nb, NB_INVALID, "%s: its attributes are missing", op->name);
-    for (int i = 0; i < n_in; i++)
+    for (int i = 0; i < n_in; i++) {
         if (nb__refuse(nb, in[i], i, op->name)) return &nb->failed;
+        if (in[i]->op->kind == NB_ASSIGN)
+            return nb_fail(nb, NB_INVALID, "%s: operand %d is an assign (to %s), which has no value: use what is assigned", op->name, i, in[i]->in[0]->name);
+    }
+    if (op->kind == NB_ASSIGN && !in[0]->storage) return nb_fail(nb, NB_INVALID, "%s: %s is not a kept tensor (nb_param, nb_input)", op->name, nb__describe(in[0]));
     nb_type type = {0};
     if (!op->infer(nb, in, n_in, attr, &type)) {
         return nb->status == NB_OK ? nb_fail(nb, NB_INVALID, "%s: its shape rule refused the operands", op->name) : &nb->failed;
@@ -82,9 +102,9 @@ nb_tensor *nb_from(nb_context *nb, nb_dtype dtype, nb_dims shape, const void *da
 /* ---------------------------------------------------------------------------------------------------------------- kept tensors */
 
 nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape, bool is_input) {
-    if (!nb__check_shape(nb, name, dtype, shape)) return &nb->failed;
+    if (!nb__check_shape(nb, name ? name : "a kept tensor", dtype, shape)) return &nb->failed;
     nb_tensor *t = nb_alloc(nb, sizeof *t);
-    char      *copy = nb__strdup(nb, name);
+    char      *copy = nb__strdup(nb, name ? name : "");
     if (!t || !copy) goto fail;
     *t = (nb_tensor){.nb = nb,
                      .op = &nb__op_kept,
@@ -124,10 +144,11 @@ void nb_release(nb_tensor *t) {
         if (*p != t) continue;
         *p = t->next;
         if (nb->kept_end == &t->next) nb->kept_end = p;
+        t->storage->is_released = true;
         nb__storage_unuse(nb, t->storage);
         t->storage = NULL;
         t->is_released = true;
-        t->serial = nb->step; /* when: see nb_next_step */
+        nb->n_released++;
         t->next = nb->released;
         nb->released = t;
         return;
@@ -208,11 +229,12 @@ nb_tensor *nb_set_name(nb_tensor *t, const char *name) {
 }
 
 nb_tensor *nb_watch(nb_tensor *t) {
-    if (!t->is_failed) t->is_watched = true;
+    if (t && !t->is_failed) t->is_watched = true;
     return t;
 }
 
 nb_tensor *nb_with_update(nb_tensor *y, nb_tensor *assign) {
+    if (!y) return NULL;
     nb_context *nb = y->nb;
     if (nb__refuse(nb, y, 0, "nb_with_update") || nb__refuse(nb, assign, 1, "nb_with_update")) return &nb->failed;
     if (assign->op->kind != NB_ASSIGN) return nb_fail(nb, NB_INVALID, "nb_with_update: %s is not an assign", nb__describe(assign));

@@ -18,7 +18,6 @@ typedef struct nb__create_attr {
     int64_t dtype;
     nb_dims shape;
     double  p, q;
-    int64_t stream; /* random ones: number of the node in its step */
 } nb__create_attr;
 
 /* reductions keep the axes with size 1; the constructors reshape */

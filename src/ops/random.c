@@ -108,7 +108,7 @@ static bool random_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
 static nb_tensor *random_node(nb_context *nb, const nb_op *op, nb_dtype dtype, nb_dims shape, double p, double q) {
     if (!nb__check_shape(nb, op->name, dtype, shape)) return &nb->failed;
     for (int64_t i = shape.rank; i < NB_MAX_RANK; i++) shape.size[i] = 0; /* attributes are compared as bytes */
-    nb__create_attr attr = {.dtype = dtype, .shape = shape, .p = p, .q = q, .stream = nb->streams++};
+    nb__create_attr attr = {.dtype = dtype, .shape = shape, .p = p, .q = q};
     return nb_apply(nb, op, 0, NULL, &attr);
 }
 
@@ -149,11 +149,7 @@ static nb_tensor *randperm_sample(nb_sampler *s, int i) {
 
 static void random_describe(const void *attr, char *text, size_t size) {
     const nb__create_attr *a = attr;
-    snprintf(text, size, "p=%g q=%g stream=%lld", a->p, a->q, (long long)a->stream);
-}
-
-static void randperm_describe(const void *attr, char *text, size_t size) {
-    snprintf(text, size, "stream=%lld", (long long)((const nb__create_attr *)attr)->stream);
+    snprintf(text, size, "p=%g q=%g", a->p, a->q);
 }
 
 #define RANDOM(op, math, describe_) \
@@ -167,7 +163,7 @@ static void randperm_describe(const void *attr, char *text, size_t size) {
                                .describe = describe_};
 RANDOM(uniform, "y \\sim U[p, q)", random_describe)
 RANDOM(normal, "y \\sim N(p, q^2)", random_describe)
-RANDOM(randperm, "y = \\text{a permutation of } 0 \\ldots n - 1", randperm_describe)
+RANDOM(randperm, "y = \\text{a permutation of } 0 \\ldots n - 1", NULL)
 
 /* ---------------------------------------------------------------------------------------------------------------- compositions -- */
 
@@ -176,7 +172,8 @@ nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape) {
     nb_context *nb = p->nb;
     if (nb__refuse(nb, p, 0, "bernoulli")) return &nb->failed;
     nb_dims all;
-    if (shape.rank < 0 || !nb__broadcast(p->shape, shape, &all) || !nb__dims_equal(all, shape))
+    if (!nb__check_shape(nb, "bernoulli", p->dtype, shape)) return &nb->failed;
+    if (!nb__broadcast(p->shape, shape, &all) || !nb__dims_equal(all, shape))
         return nb_fail(nb, NB_INVALID, "bernoulli: p %s does not broadcast to %s", nb__dims_text(p->shape).at, nb__dims_text(shape).at);
     nb_group_push(nb, &nb__op_bernoulli);
     nb_tensor *y = nb_less(nb_uniform(nb, p->dtype, shape, 0, 1), p);
@@ -204,14 +201,15 @@ static nb_tensor *drop(nb_tensor *x, nb_tensor *p, nb_dims mask, const nb_op *op
 }
 
 nb_tensor *nb_dropout(nb_tensor *x, nb_tensor *p) {
-    if (!x) return NULL;
-    if (nb__refuse(x->nb, x, 0, "dropout") || nb__refuse(x->nb, p, 1, "dropout")) return &x->nb->failed;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){x, p});
+    if (!nb) return NULL;
+    if (nb__refuse(nb, x, 0, "dropout") || nb__refuse(nb, p, 1, "dropout")) return &nb->failed;
     return drop(x, p, x->shape, &nb__op_dropout);
 }
 
 nb_tensor *nb_dropout_channels(nb_tensor *x, nb_tensor *p) {
-    if (!x) return NULL;
-    nb_context *nb = x->nb;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){x, p});
+    if (!nb) return NULL;
     if (nb__refuse(nb, x, 0, "dropout_channels") || nb__refuse(nb, p, 1, "dropout_channels")) return &nb->failed;
     if (x->shape.rank < 2)
         return nb_fail(nb, NB_INVALID, "dropout_channels: %s has no channels; it takes [N,C,...]", nb__dims_text(x->shape).at);
@@ -221,11 +219,14 @@ nb_tensor *nb_dropout_channels(nb_tensor *x, nb_tensor *p) {
 }
 
 nb_tensor *nb_dropconnect_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, nb_tensor *p) {
-    if (!x) return NULL;
-    if (nb__refuse(x->nb, weight, 1, "dropconnect_linear") || nb__refuse(x->nb, p, 3, "dropconnect_linear")) return &x->nb->failed;
-    nb_group_push(x->nb, &nb__op_dropconnect_linear);
+    nb_context *nb = nb__context_of(4, (nb_tensor *[]){x, weight, bias, p});
+    if (!nb) return NULL;
+    if (nb__refuse(nb, x, 0, "dropconnect_linear") || nb__refuse(nb, weight, 1, "dropconnect_linear") ||
+        nb__refuse(nb, p, 3, "dropconnect_linear"))
+        return &nb->failed;
+    nb_group_push(nb, &nb__op_dropconnect_linear);
     nb_tensor *y = nb_linear(x, drop(weight, p, weight->shape, &nb__op_dropconnect_linear), bias);
-    nb_group_pop(x->nb);
+    nb_group_pop(nb);
     return y;
 }
 

@@ -8,13 +8,11 @@
 #include "run.h"
 
 enum { CACHE_SIZE = 256 };
-
-/* Streams of random nodes in nb_eval: apart from those of compiled programs of the same step. */
-static const uint32_t stream_mark = UINT32_C(1) << 31;
+static const size_t cache_bytes = (size_t)512 << 20; /* of workspaces, at most, but for the program in use */
 
 typedef struct cache {
     nb_program *program[CACHE_SIZE];
-    uint64_t    clock;
+    uint64_t    clock, n_released;
 } cache;
 
 void nb__cache_free(nb_context *nb) {
@@ -96,6 +94,36 @@ static uint64_t hash(const writer *w) {
     return h;
 }
 
+static void drop(nb_program **slot) {
+    nb__program_free(*slot);
+    *slot = NULL;
+}
+
+/* Programs of kept tensors that were given back can never run again. */
+static void drop_released(cache *c) {
+    for (int i = 0; i < CACHE_SIZE; i++) {
+        nb_program *p = c->program[i];
+        bool        gone = false;
+        for (int k = 0; p && k < p->n_kept; k++) gone |= p->kept[k]->is_released;
+        if (gone) drop(&c->program[i]);
+    }
+}
+
+/* Gives back the programs that were not used for longest until the rest is small enough. */
+static void drop_oldest(cache *c) {
+    for (;;) {
+        size_t bytes = 0;
+        int    oldest = -1;
+        for (int i = 0; i < CACHE_SIZE; i++) {
+            if (!c->program[i]) continue;
+            bytes += c->program[i]->workspace_bytes;
+            if (oldest < 0 || c->program[i]->used < c->program[oldest]->used) oldest = i;
+        }
+        if (bytes <= cache_bytes || oldest < 0) return;
+        drop(&c->program[oldest]);
+    }
+}
+
 static nb_program *compile(nb_context *nb, nb_list roots, const writer *key, uint64_t h, nb_program **slot) {
     nb__compile how = {.arguments = true};
     nb__parse_passes(nb, getenv("NABLA_PASSES"), &how);
@@ -117,6 +145,8 @@ static nb_program *compile(nb_context *nb, nb_list roots, const writer *key, uin
 static nb_program *find_program(nb_context *nb, nb_list roots, const writer *key) {
     cache *c = nb->cache;
     if (!c && !(c = nb->cache = nb_alloc(nb, sizeof *c))) return NULL;
+    if (c->n_released != nb->n_released) drop_released(c);
+    c->n_released = nb->n_released;
     uint64_t     h = hash(key);
     nb_program **oldest = &c->program[0], *p = NULL;
     for (int i = 0; i < CACHE_SIZE && !p; i++) {
@@ -124,7 +154,10 @@ static nb_program *find_program(nb_context *nb, nb_list roots, const writer *key
         if (q && q->hash == h && q->key_bytes == key->n && !memcmp(q->key, key->at, key->n)) p = q;
         if (*oldest && (!q || q->used < (*oldest)->used)) oldest = &c->program[i];
     }
-    if (!p) p = compile(nb, roots, key, h, oldest);
+    if (!p) {
+        drop_oldest(c);
+        p = compile(nb, roots, key, h, oldest);
+    }
     if (p) p->used = ++c->clock;
     return p;
 }
@@ -156,7 +189,10 @@ bool nb_eval(nb_context *nb, nb_list tensors) {
         p->result[i] = nb__step_alloc(nb, nb_bytes(roots.at[i]));
         if (!p->result[i]) return false;
     }
-    if (!nb__run(p, stream_mark)) return false;
+    nb__draw *draw = p->has_random ? nb__step_alloc(nb, (size_t)graph.n * sizeof *draw) : NULL;
+    for (int i = 0; draw && i < graph.n; i++) draw[i] = graph.at[i]->draw;
+    p->draw = draw;
+    if ((p->has_random && !draw) || !nb__run(p)) return false;
     for (int i = 0; i < n; i++) roots.at[i]->value = p->result[i];
     return true;
 }

@@ -106,6 +106,7 @@ void nb_program_free(nb_program *p) {
 }
 
 nb_tensor *nb_output(nb_program *p, int i) {
+    if (!p) return NULL;
     if (!p->is_good) return nb_failed(p->nb);
     if (i < 0 || i >= p->n_roots) return nb_fail(p->nb, NB_INVALID, "nb_output: the program has results 0 to %d, not %d", p->n_roots - 1, i);
     return p->output[i];

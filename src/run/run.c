@@ -52,18 +52,27 @@ static void *buffer_data(nb_program *p, const nb__buffer *b) {
     }
 }
 
-static void set_pointers(nb_program *p, uint32_t stream_mark) {
-    nb_random_state random = p->nb->random;
+/* Streams of nodes in nb_eval are apart from those of compiled programs of the same step. */
+static void set_draw(const nb_program *p, nb__step *s) {
+    const nb__node *n = &p->node[s->node[0]];
+    if (n->op->kind != NB_RANDOM) return;
+    nb__draw d = {p->nb->random, n->stream};
+    if (p->draw) {
+        d = p->draw[s->node[0]];
+        d.stream |= UINT32_C(1) << 31;
+    }
+    s->call.c.key[0] = (uint32_t)(d.random.seed ^ d.random.seed >> 32);
+    s->call.c.key[1] = d.stream;
+    s->call.c.counter = d.random.step;
+}
+
+static void set_pointers(nb_program *p) {
     for (int s = 0; s < p->n_steps; s++) {
         nb__step *step = &p->step[s];
         int       n = step->call.c.n_in + step->call.n_out;
         for (int k = 0; k < n; k++) step->array[k].data = (char *)buffer_data(p, &p->buffer[step->buffer[k]]) + step->offset[k];
         step->call.c.out = step->call.out[0];
-        if (p->node[step->node[0]].op->kind == NB_RANDOM) {
-            step->call.c.key[0] = (uint32_t)(random.seed ^ random.seed >> 32);
-            step->call.c.key[1] = (uint32_t)((const nb__create_attr *)p->node[step->node[0]].attr)->stream | stream_mark;
-            step->call.c.counter = random.step;
-        }
+        set_draw(p, step);
     }
 }
 
@@ -106,7 +115,7 @@ static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
 static void find_source(nb_program *p, const char *seen_in) {
     nb_program *q = nb__unfused(p);
     if (!q) return;
-    set_pointers(q, 0);
+    set_pointers(q);
     const char *leaf = NULL;
     for (int s = 0; s < q->n_steps && p->nb->status == NB_OK; s++) {
         nb__step       *step = &q->step[s];
@@ -172,26 +181,27 @@ static bool run_all(nb_program *p) {
     return p->nb->status == NB_OK;
 }
 
-bool nb__run(nb_program *p, uint32_t stream_mark) {
-    set_pointers(p, stream_mark);
+bool nb__run(nb_program *p) {
+    set_pointers(p);
     if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */
     unsigned state = nb__float_enter();
     bool     good = run_all(p);
     nb__float_leave(state);
-    for (int i = 0; i < p->n_kept; i++) p->kept[i]->borrowed = NULL;
     return good;
 }
 
 bool nb_run(nb_program *p) {
+    if (!p || p->nb->status != NB_OK) return false;
     nb_context *nb = p->nb;
-    if (nb->status != NB_OK) return false;
     if (!p->is_good) {
         nb_fail(nb, NB_INVALID, "nb_run: this program did not compile");
         return false;
     }
+    bool good = nb__run(p);
+    for (int i = 0; i < p->n_kept; i++) p->kept[i]->borrowed = NULL;
+    if (!good) return false;
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) p->output[i]->value = p->result[i];
-    if (!nb__run(p, 0)) return false;
     if (p->has_random) nb->random.step++;
     nb->serial++;
     for (int c = 0; c < p->n_commits; c++)

@@ -5,7 +5,7 @@
 #include "program.h"
 
 /* Runs a program whose arguments and results point somewhere. Updates kept tensors only when all went well. */
-bool nb__run(nb_program *p, uint32_t stream_mark);
+bool nb__run(nb_program *p);
 
 /* Whether all values are finite; f32 and f64 (others are). The index of the first that is not, or -1. */
 int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count);

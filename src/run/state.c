@@ -6,7 +6,7 @@
 #include "run.h"
 
 nb_tensor *nb_param(nb_context *nb, const char *name, nb_tensor *value) {
-    if (nb__refuse(nb, value, 0, name)) return nb_failed(nb);
+    if (nb__refuse(nb, value, 0, name ? name : "nb_param")) return nb_failed(nb);
     const void *data = nb_data(value);
     if (!data) return nb_failed(nb);
     nb_tensor *t = nb__kept_new(nb, name, value->dtype, value->shape, false);
@@ -16,6 +16,7 @@ nb_tensor *nb_param(nb_context *nb, const char *name, nb_tensor *value) {
 
 /* Checks a call that fills a kept tensor. */
 static bool can_set(nb_tensor *t, const void *data, size_t bytes, const char *user) {
+    if (!t) return false;
     nb_context *nb = t->nb;
     if (nb__refuse(nb, t, 0, user)) return false;
     if (!t->storage) {
@@ -47,6 +48,7 @@ bool nb_set_in_place(nb_tensor *t, const void *data, size_t bytes) {
 }
 
 const void *nb_data(nb_tensor *t) {
+    if (!t) return NULL;
     nb_context *nb = t->nb;
     if (nb->status != NB_OK || nb__refuse(nb, t, 0, "nb_data")) return NULL;
     if (t->storage) return t->storage->borrowed ? t->storage->borrowed : t->storage->data;
@@ -55,17 +57,19 @@ const void *nb_data(nb_tensor *t) {
 }
 
 bool nb_read(nb_tensor *t, void *data, size_t bytes) {
+    if (!t) return false;
     if (!nb__refuse(t->nb, t, 0, "nb_read") && bytes != nb_bytes(t)) {
         nb_fail(t->nb, NB_INVALID, "nb_read: %s is %zu bytes; the array has %zu", nb__describe(t), nb_bytes(t), bytes);
         return false;
     }
     const void *from = nb_data(t);
     if (!from) return false;
-    memcpy(data, from, bytes);
+    if (bytes) memcpy(data, from, bytes);
     return true;
 }
 
 double nb_item(nb_tensor *t) {
+    if (!t) return NAN;
     if (!nb__refuse(t->nb, t, 0, "nb_item") && nb_count(t) != 1) {
         nb_fail(t->nb, NB_INVALID, "nb_item: %s is %s, not one element", nb__describe(t), nb__dims_text(t->shape).at);
         return NAN;
