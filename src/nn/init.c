@@ -240,6 +240,7 @@ double nb_gain(const char *activation, double slope) {
         const char *name;
         double      gain;
     } gains[] = {{"linear", 1}, {"sigmoid", 1}, {"tanh", 5.0 / 3}, {"relu", 1.4142135623730951}, {"selu", 0.75}};
+    if (!activation) return NAN;
     if (strcmp(activation, "leaky_relu") == 0) return sqrt(2 / (1 + slope * slope));
     for (size_t i = 0; i < sizeof gains / sizeof *gains; i++)
         if (strcmp(activation, gains[i].name) == 0) return gains[i].gain;

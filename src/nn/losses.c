@@ -226,8 +226,7 @@ static const nb_op nll_op = {
 nb_tensor *nb_cross_entropy(nb_tensor *logits, nb_tensor *target, const nb_class_options *options) {
     nb_context      *nb = context_of("cross_entropy", logits, target);
     nb_class_options o = options ? *options : (nb_class_options){0};
-    if (!check_classes("cross_entropy", logits, target) || !check_class_options("cross_entropy", logits, &o))
-        return failed(nb);
+    if (!check_classes("cross_entropy", logits, target) || !check_class_options("cross_entropy", logits, &o)) return failed(nb);
     nb_group_push(nb, &cross_entropy_op);
     nb_tensor *y = class_loss(logits, true, target, &o);
     nb_group_pop(nb);
@@ -244,8 +243,7 @@ nb_tensor *nb_accuracy(nb_tensor *scores, nb_tensor *target) {
 nb_tensor *nb_nll(nb_tensor *log_probabilities, nb_tensor *target, const nb_class_options *options) {
     nb_context      *nb = context_of("nll", log_probabilities, target);
     nb_class_options o = options ? *options : (nb_class_options){0};
-    if (!check_classes("nll", log_probabilities, target) || !check_class_options("nll", log_probabilities, &o))
-        return failed(nb);
+    if (!check_classes("nll", log_probabilities, target) || !check_class_options("nll", log_probabilities, &o)) return failed(nb);
     if (o.label_smoothing > 0) return nb_fail(nb, NB_INVALID, "nll: label_smoothing belongs to nb_cross_entropy");
     nb_group_push(nb, &nll_op);
     nb_tensor *y = class_loss(log_probabilities, false, target, &o);

@@ -56,8 +56,7 @@ nb_optimizer *nb__optimizer_new(nb_list parameters, double rate, const nb__rule 
     if (parameters.n < 1 || !parameters.at[0]) return NULL; /* no context to fail: nb_update says so */
     nb_context *nb = nb_context_of(parameters.at[0]);
     for (int i = 0; i < parameters.n && !nb_error(nb); i++) check_parameter(nb, rule, parameters, i);
-    if (!is_rate(rate))
-        nb_fail(nb, NB_INVALID, "nb_%s: the rate is %g; it must be finite and not negative", rule->op.name, rate);
+    if (!is_rate(rate)) nb_fail(nb, NB_INVALID, "nb_%s: the rate is %g; it must be finite and not negative", rule->op.name, rate);
     if (nb_error(nb)) return NULL;
     nb_optimizer *o = nb_alloc(nb, sizeof *o);
     if (!o) return NULL;

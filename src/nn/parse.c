@@ -62,7 +62,7 @@ const char *nb_net_preset(const char *name) {
 #include "presets.def"
 #undef PRESET
     };
-    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
+    for (size_t i = 0; name && i < sizeof presets / sizeof *presets; i++)
         if (strcmp(name, presets[i].name) == 0) return presets[i].text;
     return NULL;
 }
