@@ -206,12 +206,91 @@ static void test_out_of_date(void **state) {
     nb_close(nb);
 }
 
+static void expect_error(nb_context *nb, const char *part) {
+    assert_non_null(nb_error(nb));
+    if (!strstr(nb_error(nb), part)) fail_msg("\"%s\" is not in \"%s\"", part, nb_error(nb));
+    nb_error_clear(nb);
+}
+
+/* A program's result is nothing before its first run, and no constant of another program. */
+static void test_output_elsewhere(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w = param(nb, "w", 3);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_square(w)));
+    assert_true(isnan(first(nb_neg(nb_output(p, 0)))));
+    expect_error(nb, "has not been run");
+    assert_true(nb_run(p) && first(nb_neg(nb_output(p, 0))) == -9);
+    assert_false(nb_run(nb_compile(nb, nb_list_of(nb, nb_neg(nb_output(p, 0))))));
+    expect_error(nb, "a result of another program");
+    nb_close(nb);
+}
+
+/* One node has one value in its step, whatever runs or is seeded in between; equal seeds give equal numbers. */
+static void test_one_draw(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_uniform(nb, NB_F32, nb_shape(3), 0, 1)));
+    nb_tensor  *r = nb_uniform(nb, NB_F32, nb_shape(3), 0, 1), *a = nb_add(r, nb_number(nb, 0)), *b = nb_mul(r, nb_number(nb, 1));
+    float       before = first(a);
+    assert_true(nb_run(p));
+    nb_seed(nb, 7);
+    assert_true(first(b) == before);
+    nb_tensor *c = nb_uniform(nb, NB_F32, nb_shape(3), 0, 1);
+    nb_seed(nb, 7);
+    assert_true(first(nb_uniform(nb, NB_F32, nb_shape(3), 0, 1)) == first(c));
+    nb_close(nb);
+}
+
+static void test_borrow(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    static _Alignas(64) float data[3] = {1, 2, 4};
+    nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(3));
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(x, nb_axes(), false)));
+    assert_true(nb_set_in_place(x, data, sizeof data) && first(nb_neg(x)) == -1); /* an evaluation does not end it */
+    assert_true(nb_run(p) && nb_item(nb_output(p, 0)) == 7);
+    assert_true(first(x) == 0); /* the run did */
+    nb_close(nb);
+}
+
+static void test_misused_operators(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w = param(nb, "w", 3), *a = nb_assign(w, nb_square(w));
+    assert_true(nb_has_failed(nb_add(a, w)));
+    expect_error(nb, "operand 0 is an assign (to w), which has no value");
+    nb_op view = {.name = "view", .kind = NB_VIEW, .arity = 1, .infer = nb_op_of(nb_neg(w))->infer};
+    assert_true(nb_has_failed(nb_apply(nb, &view, 1, &w, NULL)));
+    expect_error(nb, "nb_op.view is missing");
+    nb_op blank = {.name = "blank", .kind = NB_OPAQUE, .arity = 1};
+    assert_true(nb_has_failed(nb_apply(nb, &blank, 1, &w, NULL)));
+    expect_error(nb, "nb_op.infer is missing");
+    nb_close(nb);
+}
+
+/* Who holds on to a released tensor gets an error, however late. */
+static void test_released_long_ago(void **state) {
+    (void)state;
+    nb_context   *nb = nb_open(NULL);
+    nb_tensor    *x = param(nb, "x", 1);
+    nb_net       *net = nb_net_parse(nb, "linear 3", nb_shape(4));
+    nb_optimizer *o = nb_adam(nb_net_parameters(net), 1e-3, NULL);
+    nb_net_free(net);
+    for (int i = 0; i < 4; i++) nb_next_step(nb);
+    nb_update(o, nb_sum(x, nb_axes(), false));
+    expect_error(nb, "0.weight, was given back with nb_release");
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
+        cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
+        cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
