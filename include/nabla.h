@@ -175,7 +175,7 @@ NB_API void nb_release(nb_tensor *kept);
 NB_API nb_tensor *nb_from(nb_context *nb, nb_dtype dtype, nb_dims shape, const void *data);
 
 /* A literal: a scalar that takes the type of what it meets, f32 if it meets nothing. The one implicit conversion there is; all others are
- * nb_cast. */
+ * nb_cast. It is part of the graph's structure: one that changes from step to step makes nb_eval compile anew; use an nb_input for that. */
 NB_API nb_tensor *nb_number(nb_context *nb, double value);
 
 /* Contents of a kept tensor: copied at the call, row-major. `bytes` must be the tensor's size. */
