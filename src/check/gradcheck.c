@@ -248,6 +248,7 @@ static bool build(checker *c, nb_function *function, void *user, nb_list inputs,
     }
     if (context_failed(c)) return false;
     nb_tensor *y = function(nb, nb_list_from(nb, c->x.n, c->x.at), user);
+    if (!y) y = nb_fail(nb, NB_INVALID, "nb_gradcheck: the function returned NULL");
     if (context_failed(c)) return false;
     if (nb_dtype_of(y) != NB_F64) return wrong(c, "nb_gradcheck: the result is not f64");
     c->y = (vector){.n = 1, .at = {y}, .size = nb_count(y)};
