@@ -2,7 +2,10 @@
  *
  * Operands broadcast as in NumPy: shapes are aligned at the last axis, and an axis of size 1 (or a missing one) is repeated. All
  * operands of one operator have one type; only nb_number adapts. Types: F = f32 f64, N = F i32 i64 u8, A = N bool. Axes may be
- * negative, counted from the end. Derivatives at kinks and ties are PyTorch's unless stated. */
+ * negative, counted from the end. Derivatives at kinks and ties are PyTorch's unless stated.
+ *
+ * Arithmetic of whole numbers wraps around (two's complement), in sums and products of many too; nb_cast alone saturates. A NULL operand
+ * beside a real one is an error of the context, as any other; all NULL gives NULL, for there is no context to fail in. */
 #ifndef NABLA_OPS_H
 #define NABLA_OPS_H
 #ifdef __cplusplus

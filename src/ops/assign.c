@@ -25,8 +25,7 @@ const nb_op nb__op_assign = {.name = "assign",
                              .infer = infer_assign};
 
 nb_tensor *nb_assign(nb_tensor *kept, nb_tensor *value) {
-    if (!kept) return NULL;
-    if (value && value->is_number && !kept->is_failed) value = nb_cast(value, kept->dtype);
+    if (kept && value && value->is_number && !kept->is_failed) value = nb_cast(value, kept->dtype);
     nb_tensor  *in[] = {kept, value};
     nb_context *nb = nb__context_of(2, in);
     return nb ? nb_apply(nb, &nb__op_assign, 2, in, NULL) : NULL;

@@ -39,6 +39,13 @@ static bool result_shape(nb_context *nb, const char *user, nb_dims x, nb_dims w,
     *out = nb_shape(x.size[N], w.size[0], 0, 0);
     for (int i = 0; i < 2; i++) {
         const char *word = i ? "width" : "height";
+        const int64_t all[] = {a->stride[i], a->dilation[i], a->before[i], a->after[i], w.size[2 + i]};
+        for (int k = 0; k < 5; k++) {
+            if (all[k] <= INT32_MAX) continue;
+            nb_fail(nb, NB_INVALID, "%s: weight %s, %s: %lld is too large for a stride, dilation, padding or window", user,
+                    nb__dims_text(w).at, word, (long long)all[k]);
+            return false;
+        }
         if (!within(a->stride[i], 1) || !within(a->dilation[i], 1) || !within(a->before[i], 0) || !within(a->after[i], 0) ||
             !within(w.size[2 + i], 1)) {
             nb_fail(nb, NB_INVALID, "%s: weight %s, %s: stride, dilation and window must be at least 1, padding at least 0", user,
@@ -212,7 +219,8 @@ const nb_op nb__op_conv2d = {
 };
 
 nb_tensor *nb_conv2d(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, const nb_conv2d_options *options) {
-    nb_context *nb = x->nb;
+    nb_context *nb = nb__context_of(3, (nb_tensor *[]){x, weight, bias});
+    if (!nb) return NULL;
     if (nb__refuse(nb, x, 0, "conv2d") || nb__refuse(nb, weight, 1, "conv2d") || (bias && nb__refuse(nb, bias, 2, "conv2d")))
         return nb_failed(nb);
     nb__conv_attr a = resolve(options, x->shape, weight->shape);
@@ -310,7 +318,8 @@ const nb_op nb__op_conv2d_input_grad = {
 };
 
 nb_tensor *nb_conv2d_input_grad(nb_tensor *dy, nb_tensor *weight, nb_dims input_shape, const nb_conv2d_options *options) {
-    nb_context *nb = dy->nb;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){dy, weight});
+    if (!nb) return NULL;
     if (nb__refuse(nb, dy, 0, "conv2d_input_grad") || nb__refuse(nb, weight, 1, "conv2d_input_grad") ||
         !nb__check_shape(nb, "conv2d_input_grad", dy->dtype, input_shape))
         return nb_failed(nb);
@@ -380,7 +389,8 @@ const nb_op nb__op_conv2d_weight_grad = {
 };
 
 nb_tensor *nb_conv2d_weight_grad(nb_tensor *x, nb_tensor *dy, nb_dims weight_shape, const nb_conv2d_options *options) {
-    nb_context *nb = x->nb;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){x, dy});
+    if (!nb) return NULL;
     if (nb__refuse(nb, x, 0, "conv2d_weight_grad") || nb__refuse(nb, dy, 1, "conv2d_weight_grad") ||
         !nb__check_shape(nb, "conv2d_weight_grad", dy->dtype, weight_shape))
         return nb_failed(nb);

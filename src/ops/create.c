@@ -135,6 +135,12 @@ nb_tensor *nb_number(nb_context *nb, double value) {
     return t;
 }
 
+nb_tensor *nb__adapt(nb_tensor *t, const char *user, nb_dtype dtype) {
+    if (!t->is_number || t->dtype == dtype) return t;
+    double value = ((const nb__create_attr *)t->attr)->p;
+    return nb__check_value(t->nb, user, dtype, value) ? nb_full(t->nb, dtype, nb_shape(), value) : &t->nb->failed;
+}
+
 nb_tensor *nb_zeros(nb_context *nb, nb_dtype dtype, nb_dims shape) { return nb_full(nb, dtype, shape, 0); }
 nb_tensor *nb_ones(nb_context *nb, nb_dtype dtype, nb_dims shape) { return nb_full(nb, dtype, shape, 1); }
 

@@ -83,16 +83,8 @@ static bool infer_row(int number, nb_context *nb, nb_tensor *const *in, int n_in
 
 /* ------------------------------------------------------------------------------------------------------------ reference loop -- */
 
-/* The low bits of a whole number, as its type holds them. */
-static int64_t wrap(nb_dtype dtype, int64_t v) {
-    switch (dtype) {
-    case NB_I32: return (int32_t)(uint32_t)(uint64_t)v;
-    case NB_U8: return (uint8_t)(uint64_t)v;
-    default: return v;
-    }
-}
-
-static int64_t bound(double v) { return (int64_t)fmin(fmax(v, -0x1p62), 0x1p62); }
+/* A bound of clamp for whole numbers, saturating. */
+static int64_t bound(double v) { return v >= 0x1p63 ? INT64_MAX : v > -0x1p63 ? (int64_t)v : INT64_MIN; }
 
 static void run_row(int number, const nb_call *call) {
     nb__scalars s = {0};
@@ -111,7 +103,7 @@ static void run_row(int number, const nb_call *call) {
         } else {
             int64_t v[3] = {0};
             for (int i = 0; i < call->n_in; i++) v[i] = nb__load_int(&call->in[i], nb__offset(&call->in[i], index));
-            nb__store_int(&call->out, at, wrap(call->out.dtype, nb__row_whole(number, v[0], v[1], v[2], low, high)));
+            nb__store_wrapped(&call->out, at, nb__row_whole(number, v[0], v[1], v[2], low, high));
         }
     } while (nb__next_index(call->out.rank, call->out.shape, index));
 }
@@ -214,29 +206,25 @@ int nb__row_of(const nb_op *op) {
 /* -------------------------------------------------------------------------------------------------------------- constructors -- */
 
 /* Literals (nb_number) take the type of the first operand that is none; the condition of `where` is apart. */
-static bool adapt(nb_context *nb, const struct row *row, nb_tensor **in) {
+static bool adapt(const struct row *row, nb_tensor **in) {
     nb_tensor *like = NULL;
     for (int i = row->types == W; i < row->operands && !like; i++)
         if (!in[i]->is_number) like = in[i];
     for (int i = 0; i < row->operands; i++) {
         nb_dtype dtype = row->types == W && i == 0 ? NB_BOOL : like ? like->dtype : in[i]->dtype;
-        if (!in[i]->is_number || in[i]->dtype == dtype) continue;
-        double value = ((const nb__create_attr *)in[i]->attr)->p;
-        if (!nb__check_value(nb, row->name, dtype, value)) return false;
-        in[i] = nb_full(nb, dtype, nb_shape(), value);
+        in[i] = nb__adapt(in[i], row->name, dtype);
+        if (in[i]->is_failed) return false;
     }
     return true;
 }
 
 static nb_tensor *build(int number, nb_tensor **in, const nb__scalars *scalars) {
     const struct row *row = &rows[number];
-    nb_context       *nb = NULL;
-    for (int i = 0; i < row->operands; i++)
-        if (in[i]) nb = in[i]->nb;
-    if (!nb) return NULL; /* nothing to tell it to */
+    nb_context       *nb = nb__context_of(row->operands, in);
+    if (!nb) return NULL;
     for (int i = 0; i < row->operands; i++)
         if (nb__refuse(nb, in[i], i, row->name)) return &nb->failed;
-    if (!adapt(nb, row, in)) return &nb->failed;
+    if (!adapt(row, in)) return &nb->failed;
     return nb_apply(nb, &nb__elementwise[number], row->operands, in, scalars);
 }
 

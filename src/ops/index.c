@@ -52,10 +52,13 @@ static void axis_describe(const void *attr, char *text, size_t size) {
     snprintf(text, size, "axis=%lld", (long long)axis_of(attr));
 }
 
-/* Checks x and its axis for a constructor, and makes the axis positive. */
-static bool take_axis(nb_tensor *x, const char *user, int axis, nb__axis_attr *attr) {
-    attr->axis = axis;
-    return !nb__refuse(x->nb, x, 0, user) && nb__check_axis(x->nb, user, x->shape.rank, &attr->axis);
+/* An operator along an axis of its first operand, which may be negative. */
+static nb_tensor *along_axis(const nb_op *op, int n, nb_tensor *const *in, int axis) {
+    nb_context   *nb = nb__context_of(n, in);
+    nb__axis_attr attr = {axis};
+    if (!nb) return NULL;
+    if (nb__refuse(nb, in[0], 0, op->name) || !nb__check_axis(nb, op->name, in[0]->shape.rank, &attr.axis)) return &nb->failed;
+    return nb_apply(nb, op, n, in, &attr);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------------- gather */
@@ -111,9 +114,7 @@ const nb_op nb__op_gather = {
 };
 
 nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index) {
-    nb__axis_attr attr;
-    if (!take_axis(x, "gather", axis, &attr)) return nb_failed(x->nb);
-    return nb_apply(x->nb, &nb__op_gather, 2, (nb_tensor *[]){x, index}, &attr);
+    return along_axis(&nb__op_gather, 2, (nb_tensor *[]){x, index}, axis);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- scatter_add */
@@ -155,7 +156,7 @@ static void scatter_add_run(const nb_call *c) {
         if (real)
             nb__store(out, to, nb__load(out, to) + nb__load(source, from));
         else
-            nb__store_int(out, to, (int64_t)((uint64_t)nb__load_int(out, to) + (uint64_t)nb__load_int(source, from)));
+            nb__store_wrapped(out, to, (int64_t)((uint64_t)nb__load_int(out, to) + (uint64_t)nb__load_int(source, from)));
     } while (nb__next_index(index->rank, index->shape, at));
 }
 
@@ -190,9 +191,7 @@ const nb_op nb__op_scatter_add = {
 };
 
 nb_tensor *nb_scatter_add(nb_tensor *x, int axis, nb_tensor *index, nb_tensor *source) {
-    nb__axis_attr attr;
-    if (!take_axis(x, "scatter_add", axis, &attr)) return nb_failed(x->nb);
-    return nb_apply(x->nb, &nb__op_scatter_add, 3, (nb_tensor *[]){x, index, source}, &attr);
+    return along_axis(&nb__op_scatter_add, 3, (nb_tensor *[]){x, index, source}, axis);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- index_select */
@@ -279,9 +278,7 @@ const nb_op nb__op_index_select = {
 };
 
 nb_tensor *nb_index_select(nb_tensor *x, int axis, nb_tensor *index) {
-    nb__axis_attr attr;
-    if (!take_axis(x, "index_select", axis, &attr)) return nb_failed(x->nb);
-    return nb_apply(x->nb, &nb__op_index_select, 2, (nb_tensor *[]){x, index}, &attr);
+    return along_axis(&nb__op_index_select, 2, (nb_tensor *[]){x, index}, axis);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------- one_hot */
@@ -344,5 +341,6 @@ const nb_op nb__op_one_hot = {
 
 nb_tensor *nb_one_hot(nb_tensor *index, int64_t classes, nb_dtype dtype) {
     nb__one_hot_attr attr = {classes, dtype};
+    if (!index) return NULL;
     return nb_apply(index->nb, &nb__op_one_hot, 1, &index, &attr);
 }

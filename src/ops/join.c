@@ -106,12 +106,12 @@ const nb_op nb__op_concat = {
     .describe = axis_describe,
 };
 
-/* The context of a list's first tensor after a look at all of them; NULL, and *failed is what to return, when the list is no good. */
+/* The context of a list after a look at all of it; NULL, and *failed is what to return, when the list is no good. An empty list of
+ * nb_list_new has a first place too, by which its context is found. */
 static nb_context *check_list(nb_list xs, const char *user, nb_tensor **failed) {
-    *failed = xs.at ? xs.at[0] : NULL;
-    if (!xs.at)
-        return NULL; /* nothing to find a context by: such a list comes from nb_list_new, which has failed, or is the caller's own */
-    nb_context *nb = xs.at[0]->nb;
+    nb_context *nb = xs.at ? nb__context_of(xs.n > 0 ? xs.n : 1, xs.at) : NULL;
+    *failed = NULL;
+    if (!nb) return NULL;
     for (int i = 0; i < xs.n; i++)
         if ((*failed = nb__refuse(nb, xs.at[i], i, user))) return NULL;
     if (xs.n > 0) return nb;
@@ -128,18 +128,21 @@ nb_tensor *nb_concat(nb_list xs, int axis) {
     return nb_apply(nb, &nb__op_concat, xs.n, xs.at, &attr);
 }
 
+/* Literals take the type of the first that is none. */
 nb_tensor *nb_stack(nb_list xs, int axis) {
     nb_tensor  *failed;
     nb_context *nb = check_list(xs, "stack", &failed);
     if (!nb) return failed;
-    nb_list lifted = nb_list_new(nb, xs.n);
+    nb_list    lifted = nb_list_new(nb, xs.n);
+    nb_tensor *like = xs.at[0];
+    for (int i = 1; i < xs.n && like->is_number; i++) like = xs.at[i];
     for (int i = 0; i < lifted.n; i++) {
         if (!nb__dims_equal(xs.at[i]->shape, xs.at[0]->shape))
             return nb_fail(nb, NB_INVALID, "stack: operand 0 is %s, operand %d is %s: shapes must be equal",
                            nb__dims_text(xs.at[0]->shape).at, i, nb__dims_text(xs.at[i]->shape).at);
     }
     nb_group_push(nb, &nb__op_stack);
-    for (int i = 0; i < lifted.n; i++) lifted.at[i] = nb_unsqueeze(xs.at[i], axis);
+    for (int i = 0; i < lifted.n; i++) lifted.at[i] = nb_unsqueeze(nb__adapt(xs.at[i], "stack", like->dtype), axis);
     nb_tensor *y = lifted.n ? nb_concat(lifted, axis) : &nb->failed;
     nb_group_pop(nb);
     return y;
@@ -237,6 +240,7 @@ const nb_op nb__op_pad = {
 };
 
 nb_tensor *nb_pad(nb_tensor *x, nb_dims before, nb_dims after, double value) {
+    if (!x) return NULL;
     nb__pad_attr attr = {nb_dims_of((int)before.rank, before.size), nb_dims_of((int)after.rank, after.size), value};
     return nb_apply(x->nb, &nb__op_pad, 1, &x, &attr);
 }
@@ -245,6 +249,7 @@ nb_tensor *nb_pad(nb_tensor *x, nb_dims before, nb_dims after, double value) {
 
 /* x where column - row <= diagonal (lower) or >= diagonal (upper), else 0. */
 static nb_tensor *triangle(nb_tensor *x, const nb_op *op, bool lower, int64_t diagonal) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, op->name)) return &nb->failed;
     if (x->shape.rank < 2) return nb_fail(nb, NB_INVALID, "%s: %s is no matrix", op->name, nb__dims_text(x->shape).at);

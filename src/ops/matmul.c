@@ -81,7 +81,7 @@ static void matmul_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_
     if (want[1]) dx[1] = nb_matmul(nb_transpose(a, -2, -1), dy);
 }
 
-/* C[i,j] = sum_k A[i,k] B[k,j]; whole numbers modulo 2^64 before they are stored. */
+/* C[i,j] = sum_k A[i,k] B[k,j] */
 static void matmul_run(const nb_call *call) {
     const nb_array *a = &call->in[0], *b = &call->in[1], *c = &call->out;
     int             r = c->rank;
@@ -102,7 +102,7 @@ static void matmul_run(const nb_call *call) {
             uint64_t sum = 0;
             for (int64_t i = 0; i < k; i++)
                 sum += (uint64_t)nb__load_int(a, at_a + i * step_a) * (uint64_t)nb__load_int(b, at_b + i * step_b);
-            nb__store_int(c, at_c, (int64_t)sum);
+            nb__store_wrapped(c, at_c, (int64_t)sum);
         } else {
             nb__store(c, at_c, nb__dot(a, at_a, step_a, b, at_b, step_b, k));
         }
@@ -169,7 +169,8 @@ static nb_tensor *fold(nb_tensor *a, nb_tensor *b) {
 }
 
 nb_tensor *nb_matmul(nb_tensor *a, nb_tensor *b) {
-    nb_context *nb = a->nb;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){a, b});
+    if (!nb) return NULL;
     if (nb__refuse(nb, a, 0, "matmul") || nb__refuse(nb, b, 1, "matmul") || !check(nb, a, b)) return nb_failed(nb);
     bool row = a->shape.rank == 1, column = b->shape.rank == 1;
     if (row || column) {
@@ -191,7 +192,8 @@ nb_tensor *nb_matmul(nb_tensor *a, nb_tensor *b) {
 /* --------------------------------------------------------------------------------------------------------------------- linear */
 
 nb_tensor *nb_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias) {
-    nb_context *nb = x->nb;
+    nb_context *nb = nb__context_of(3, (nb_tensor *[]){x, weight, bias});
+    if (!nb) return NULL;
     if (nb__refuse(nb, x, 0, "linear") || nb__refuse(nb, weight, 1, "linear") || (bias && nb__refuse(nb, bias, 2, "linear")))
         return nb_failed(nb);
     nb_dims s = x->shape, w = weight->shape;

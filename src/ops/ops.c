@@ -30,6 +30,12 @@ const nb_op *nb_op_find(const char *name) {
 
 /* -------------------------------------------------------------------------------------------------------------- graph helpers -- */
 
+nb_context *nb__context_of(int n, nb_tensor *const *operands) {
+    for (int i = 0; i < n; i++)
+        if (operands[i]) return operands[i]->nb;
+    return NULL;
+}
+
 nb_tensor *nb__scalar(nb_tensor *like, double value) {
     if (like->is_failed) return like;
     return nb_full(like->nb, like->dtype, nb_shape(), value);
@@ -106,4 +112,9 @@ void nb__store_int(const nb_array *a, int64_t i, int64_t v) {
     case NB_BOOL: ((uint8_t *)a->data)[i] = v != 0; break;
     default: break; /* f16 and bf16: no operator has them */
     }
+}
+
+void nb__store_wrapped(const nb_array *a, int64_t i, int64_t v) {
+    uint64_t bits = (uint64_t)v;
+    nb__store_int(a, i, a->dtype == NB_I32 ? (int32_t)(uint32_t)bits : a->dtype == NB_U8 ? (uint8_t)bits : v);
 }

@@ -17,10 +17,14 @@ extern const int   nb__elementwise_count;
 /* Row number of an elementwise operator, or -1. */
 int nb__row_of(const nb_op *op);
 
+/* The context of the first operand that is not NULL. NULL when all are: then an operator returns NULL, having nothing to fail in. */
+nb_context *nb__context_of(int n, nb_tensor *const *operands);
 /* Whether a type can hold a value: whole numbers and bool have no fractions and a range. False: the context has failed. */
 bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double value);
 /* A scalar constant of the type of `like`. */
 nb_tensor *nb__scalar(nb_tensor *like, double value);
+/* t, or, when it is a literal (nb_number), its value in another type. */
+nb_tensor *nb__adapt(nb_tensor *t, const char *user, nb_dtype dtype);
 /* Zeros of x's type and shape that take no memory: one, seen everywhere (view.c). */
 nb_tensor *nb__zeros_for(nb_tensor *x);
 /* Sums x over the axes along which it was broadcast from `shape`: the adjoint of broadcasting. */
@@ -35,6 +39,7 @@ double  nb__load(const nb_array *a, int64_t offset);
 void    nb__store(const nb_array *a, int64_t offset, double value);
 int64_t nb__load_int(const nb_array *a, int64_t offset);
 void    nb__store_int(const nb_array *a, int64_t offset, int64_t value);
+void    nb__store_wrapped(const nb_array *a, int64_t offset, int64_t value); /* the low bits: what arithmetic of whole numbers gives */
 /* Copies in's elements to out, which has the same shape and type, at any strides (view.c). */
 void nb__copy_elements(const nb_array *out, const nb_array *in);
 /* Sets all of out (join.c). */

@@ -30,7 +30,7 @@ static bool resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool2d
         int64_t stride = a->stride[i] = o.stride[i] ? o.stride[i] : size;
         int64_t dilation = a->dilation[i] = o.dilation[i] ? o.dilation[i] : 1, padding = a->padding[i] = o.padding[i];
         if (!within(size, 1) || !within(stride, 1) || !within(dilation, 1) || !within(padding, 0)) {
-            nb_fail(nb, NB_INVALID, "%s: %s: size, stride and dilation must be at least 1, padding at least 0", user, i ? "width" : "height");
+            nb_fail(nb, NB_INVALID, "%s: %s: size, stride and dilation must be from 1 to 2^31 - 1, padding from 0", user, i ? "width" : "height");
             return false;
         }
         int64_t covered = dilation * (size - 1) + 1, padded = x.size[H + i] + 2 * padding;
@@ -38,12 +38,14 @@ static bool resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool2d
             nb_fail(nb, NB_INVALID, "%s: padding %lld is more than half of the window, %lld", user, (long long)padding, (long long)covered);
             return false;
         }
-        if (covered > padded) {
+        /* Rounded up, a window larger than the image is an output too if the steps leave room for it. */
+        int64_t room = padded - covered + (o.ceil_mode ? stride - 1 : 0);
+        if (room < 0) {
             nb_fail(nb, NB_INVALID, "%s: input %s: the window covers %lld of the %s, the padded image has %lld", user, nb__dims_text(x).at,
                     (long long)covered, i ? "width" : "height", (long long)padded);
             return false;
         }
-        int64_t n = (padded - covered + (o.ceil_mode ? stride - 1 : 0)) / stride + 1;
+        int64_t n = room / stride + 1;
         if (o.ceil_mode && (n - 1) * stride >= x.size[H + i] + padding) n--;
         a->out[i] = n;
     }
@@ -100,6 +102,7 @@ static const struct {
     {{4, {2, 1, 5, 6}}, {.size = {2, 2}, .ceil_mode = true}},
     {{4, {1, 1, 6, 7}}, {.size = {3, 2}, .stride = {2, 3}, .padding = {1, 1}, .ceil_mode = true}},
     {{4, {1, 1, 5, 5}}, {.size = {4, 4}, .stride = {3, 3}, .padding = {1, 1}, .ceil_mode = true, .exclude_padding = true}},
+    {{4, {1, 1, 3, 4}}, {.size = {4, 4}, .stride = {2, 3}, .ceil_mode = true}},
     {{4, {1, 2, 3, 3}}, {.size = {1, 1}, .stride = {2, 2}}},
     {{4, {0, 2, 4, 4}}, {.size = {2, 2}}},
     {{4, {2, 0, 4, 4}}, {.size = {2, 2}}},
@@ -182,6 +185,7 @@ static nb_tensor *max_pool(nb_tensor *x, const nb_op *group, const nb__pool_attr
 }
 
 nb_tensor *nb_max_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
+    if (!x) return NULL;
     nb__pool_attr a;
     if (nb__refuse(x->nb, x, 0, "max_pool2d") || !check_image(x->nb, "max_pool2d", x->dtype, x->shape) ||
         !resolve(x->nb, "max_pool2d", x->shape, options, &a))
@@ -203,6 +207,7 @@ const nb_op nb__op_max_pool2d = {
 };
 
 nb_tensor *nb_adaptive_max_pool2d(nb_tensor *x, int64_t height, int64_t width) {
+    if (!x) return NULL;
     nb__pool_attr a = adaptive(height, width);
     return nb__refuse(x->nb, x, 0, "adaptive_max_pool2d") ? nb_failed(x->nb) : max_pool(x, &nb__op_adaptive_max_pool2d, &a);
 }
@@ -293,6 +298,7 @@ const nb_op nb__op_avg_pool2d = {
 };
 
 nb_tensor *nb_avg_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
+    if (!x) return NULL;
     nb__pool_attr a;
     if (nb__refuse(x->nb, x, 0, "avg_pool2d") || !check_image(x->nb, "avg_pool2d", x->dtype, x->shape) ||
         !resolve(x->nb, "avg_pool2d", x->shape, options, &a))
@@ -302,6 +308,7 @@ nb_tensor *nb_avg_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
 }
 
 nb_tensor *nb_adaptive_avg_pool2d(nb_tensor *x, int64_t height, int64_t width) {
+    if (!x) return NULL;
     nb_context   *nb = x->nb;
     nb__pool_attr a = adaptive(height, width);
     nb_group_push(nb, &nb__op_adaptive_avg_pool2d);
@@ -394,6 +401,7 @@ const nb_op nb__op_avg_pool2d_grad = {
 /* -------------------------------------------------------------------------------------------------------------- global pools */
 
 nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, "global_avg_pool2d") || !check_image(nb, "global_avg_pool2d", x->dtype, x->shape)) return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_avg_pool2d);
@@ -403,6 +411,7 @@ nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
 }
 
 nb_tensor *nb_global_max_pool2d(nb_tensor *x) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, "global_max_pool2d") || !check_image(nb, "global_max_pool2d", x->dtype, x->shape)) return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_max_pool2d);

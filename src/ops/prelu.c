@@ -2,8 +2,8 @@
 #include "ops.h"
 
 nb_tensor *nb_prelu(nb_tensor *x, nb_tensor *slope) {
-    if (!x) return NULL;
-    nb_context *nb = x->nb;
+    nb_context *nb = nb__context_of(2, (nb_tensor *[]){x, slope});
+    if (!nb) return NULL;
     if (nb__refuse(nb, x, 0, "prelu") || nb__refuse(nb, slope, 1, "prelu")) return &nb->failed;
     int64_t channels = nb_rank(x) > 1 ? nb_size(x, 1) : 1;
     if (slope->shape.rank > 1 || (nb_count(slope) != 1 && nb_count(slope) != channels))

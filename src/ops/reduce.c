@@ -80,6 +80,7 @@ bool nb__take_axes(nb_tensor *x, const char *user, nb_dims axes, nb__axes_attr *
 }
 
 static nb_tensor *over_axes(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepdim) {
+    if (!x) return NULL;
     nb__axes_attr attr;
     if (!nb__take_axes(x, op->name, axes, &attr)) return nb_failed(x->nb);
     nb_tensor *y = nb_apply(x->nb, op, 1, &x, &attr);
@@ -100,7 +101,6 @@ static void sum_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_ten
     dx[0] = nb_expand(dy, y->in[0]->shape);
 }
 
-/* Whole numbers are added modulo 2^64. */
 static void sum_one(const nb_call *c, const nb_array *part, int64_t at) {
     int64_t  index[NB_MAX_RANK] = {0};
     double   sum = 0;
@@ -116,7 +116,7 @@ static void sum_one(const nb_call *c, const nb_array *part, int64_t at) {
     if (nb__holds_reals(part))
         nb__store(&c->out, at, sum);
     else
-        nb__store_int(&c->out, at, (int64_t)whole);
+        nb__store_wrapped(&c->out, at, (int64_t)whole);
 }
 
 static void sum_run(const nb_call *c) { nb__for_each(c, ((const nb__axes_attr *)c->attr)->axes, sum_one); }
@@ -249,6 +249,7 @@ static nb_tensor *merge_axes(nb_tensor *x, nb_dims axes) {
 }
 
 nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepdim) {
+    if (!x) return NULL;
     nb__axes_attr a;
     if (!nb__take_axes(x, op->name, axes, &a)) return nb_failed(x->nb);
     nb_dims    shape = nb__keep_axes(x->shape, a.axes);
@@ -419,6 +420,7 @@ nb_tensor *nb_max(nb_tensor *x, nb_dims axes, bool keepdim) { return nb__over_ax
 nb_tensor *nb_min(nb_tensor *x, nb_dims axes, bool keepdim) { return nb__over_axis(&nb__op_min, x, axes, keepdim); }
 
 static nb_tensor *place_of(const nb_op *op, nb_tensor *x, int axis, bool keepdim) {
+    if (!x) return NULL;
     int64_t k = axis;
     if (nb__refuse(x->nb, x, 0, op->name) || !nb__check_axis(x->nb, op->name, x->shape.rank, &k)) return nb_failed(x->nb);
     return nb__over_axis(op, x, nb_axes(k), keepdim);

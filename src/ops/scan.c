@@ -38,7 +38,6 @@ static void prod_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_te
         dx[0] = nb_mul(dy, nb_mul(exclusive_products(x, axis, true), exclusive_products(x, axis, false)));
 }
 
-/* Whole numbers are multiplied modulo 2^64. */
 static void prod_one(const nb_call *c, const nb_array *part, int64_t at) {
     double   product = 1;
     uint64_t whole = 1;
@@ -51,7 +50,7 @@ static void prod_one(const nb_call *c, const nb_array *part, int64_t at) {
     if (nb__holds_reals(part))
         nb__store(&c->out, at, product);
     else
-        nb__store_int(&c->out, at, (int64_t)whole);
+        nb__store_wrapped(&c->out, at, (int64_t)whole);
 }
 
 static void prod_run(const nb_call *c) { nb__for_each(c, nb__axis_of(c->attr), prod_one); }
@@ -106,7 +105,7 @@ static void cumsum_one(const nb_call *c, const nb_array *part, int64_t at) {
         if (nb__holds_reals(part))
             nb__store(&c->out, at + i * step, sum += nb__load(part, i * part->stride[0]));
         else
-            nb__store_int(&c->out, at + i * step, (int64_t)(whole += (uint64_t)nb__load_int(part, i * part->stride[0])));
+            nb__store_wrapped(&c->out, at + i * step, (int64_t)(whole += (uint64_t)nb__load_int(part, i * part->stride[0])));
     }
 }
 
@@ -142,6 +141,7 @@ const nb_op nb__op_cumsum = {
 };
 
 nb_tensor *nb_cumsum(nb_tensor *x, int axis) {
+    if (!x) return NULL;
     nb__axis_attr attr = {axis};
     if (nb__refuse(x->nb, x, 0, "cumsum") || !nb__check_axis(x->nb, "cumsum", x->shape.rank, &attr.axis)) return nb_failed(x->nb);
     return nb_apply(x->nb, &nb__op_cumsum, 1, &x, &attr);

@@ -114,6 +114,7 @@ static int64_t clamp_position(int64_t at, int64_t n, int64_t low, int64_t high) 
 }
 
 nb_tensor *nb_slice(nb_tensor *x, int axis, int64_t start, int64_t stop, int64_t step) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     int64_t     k = axis, size = 0;
     if (nb__refuse(nb, x, 0, "slice") || !nb__check_axis(nb, "slice", x->shape.rank, &k)) return &nb->failed;
@@ -195,7 +196,9 @@ const nb_op nb__op_slice_grad = {
 /* ------------------------------------------------------------------------------------------------------------------- flip and split */
 
 nb_tensor *nb_flip(nb_tensor *x, nb_dims axes) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
+    axes = nb_dims_of((int)axes.rank, axes.size);
     if (nb__refuse(nb, x, 0, "flip") || !nb__check_axes(nb, "flip", x->shape.rank, &axes)) return &nb->failed;
     nb__slice_attr attr = whole(x->shape);
     for (int i = 0; i < axes.rank; i++) {
@@ -230,6 +233,7 @@ const nb_op nb__op_flip = {
 };
 
 nb_list nb_split(nb_tensor *x, int axis, int64_t size) {
+    if (!x) return (nb_list){0};
     nb_context *nb = x->nb;
     nb_list     failed = nb_list_new(nb, 1);
     int64_t     k = axis;

@@ -40,6 +40,7 @@ static void softmax_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_tenso
 }
 
 nb_tensor *nb_softmax(nb_tensor *x, int axis) {
+    if (!x) return NULL;
     int64_t k;
     if (!check(x, &nb__op_softmax, axis, &k)) return nb_failed(x->nb);
     if (x->shape.size[k] == 0) return x; /* nothing, and nothing has no maximum */
@@ -69,6 +70,7 @@ static void log_softmax_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_t
 }
 
 nb_tensor *nb_log_softmax(nb_tensor *x, int axis) {
+    if (!x) return NULL;
     int64_t k;
     if (!check(x, &nb__op_log_softmax, axis, &k)) return nb_failed(x->nb);
     if (x->shape.size[k] == 0) return x;
@@ -94,6 +96,7 @@ const nb_op nb__op_log_softmax = {
 
 /* An infinite maximum must not be subtracted from itself; without a shift the result is right then: -inf or inf. */
 nb_tensor *nb_logsumexp(nb_tensor *x, nb_dims axes, bool keepdim) {
+    if (!x) return NULL;
     nb_context   *nb = x->nb;
     nb__axes_attr a;
     if (!nb__take_axes(x, "logsumexp", axes, &a) || !nb__check_reals(nb, "logsumexp", x->dtype)) return nb_failed(nb);

@@ -40,6 +40,7 @@ static nb_tensor *power(nb_tensor *v, double p) { return nb_pow(v, nb__scalar(v,
 /* ---------------------------------------------------------------------------------------------------------------------------- mean */
 
 nb_tensor *nb_mean(nb_tensor *x, nb_dims axes, bool keepdim) {
+    if (!x) return NULL;
     if (!begin(x, &nb__op_mean, &axes)) return nb_failed(x->nb);
     return end(nb_div(nb_sum(x, axes, keepdim), nb__scalar(x, count_along(x, axes))));
 }
@@ -58,6 +59,7 @@ const nb_op nb__op_mean = {
 /* ------------------------------------------------------------------------------------------------- variance and standard deviation */
 
 nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction) {
+    if (!x) return NULL;
     if (!begin(x, &nb__op_var, &axes)) return nb_failed(x->nb);
     double     n = count_along(x, axes) - correction;
     nb_tensor *centred = nb_sub(x, nb_mean(x, axes, true));
@@ -66,6 +68,7 @@ nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction) {
 
 /* As PyTorch's, its derivative is 0 where all elements are equal. */
 nb_tensor *nb_std(nb_tensor *x, nb_dims axes, bool keepdim, int correction) {
+    if (!x) return NULL;
     if (!begin(x, &nb__op_std, &axes)) return nb_failed(x->nb);
     return end(zero_at_zero(nb_var(x, axes, keepdim, correction), root, 0));
 }
@@ -105,6 +108,7 @@ const nb_op nb__op_std = {
 /* ---------------------------------------------------------------------------------------------------------------------------- norm */
 
 nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim) {
+    if (!x) return NULL;
     if (!(p > 0)) return nb_fail(x->nb, NB_INVALID, "norm: p is %g; it must be above 0, or infinity", p);
     if (!begin(x, &nb__op_norm, &axes)) return nb_failed(x->nb);
     if (isinf(p)) return end(nb_max(nb_abs(x), axes, keepdim));

@@ -185,6 +185,7 @@ const nb_op nb__op_reshape = {
 };
 
 nb_tensor *nb_reshape(nb_tensor *x, nb_dims shape) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, "reshape")) return &nb->failed;
     nb__dims_attr attr = {nb_dims_of((int)shape.rank, shape.size)};
@@ -208,8 +209,10 @@ nb_tensor *nb_reshape(nb_tensor *x, nb_dims shape) {
 }
 
 nb_tensor *nb_squeeze(nb_tensor *x, nb_dims axes) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     bool        every = axes.rank == 0;
+    axes = nb_dims_of((int)axes.rank, axes.size);
     if (nb__refuse(nb, x, 0, "squeeze") || !nb__check_axes(nb, "squeeze", x->shape.rank, &axes)) return &nb->failed;
     nb_dims d = {0};
     for (int i = 0, k = 0; i < x->shape.rank; i++) {
@@ -226,6 +229,7 @@ nb_tensor *nb_squeeze(nb_tensor *x, nb_dims axes) {
 }
 
 nb_tensor *nb_unsqueeze(nb_tensor *x, int axis) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     int64_t     at = axis;
     if (nb__refuse(nb, x, 0, "unsqueeze") || !nb__check_axis(nb, "unsqueeze: the result", x->shape.rank + 1, &at))
@@ -239,6 +243,7 @@ nb_tensor *nb_unsqueeze(nb_tensor *x, int axis) {
 }
 
 nb_tensor *nb_flatten(nb_tensor *x, int first, int last) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, "flatten")) return &nb->failed;
     int64_t rank = x->shape.rank, f = first, l = last;
@@ -319,6 +324,7 @@ const nb_op nb__op_permute = {
 };
 
 nb_tensor *nb_permute(nb_tensor *x, nb_dims axes) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     if (nb__refuse(nb, x, 0, "permute")) return &nb->failed;
     nb__dims_attr attr = {nb_dims_of((int)axes.rank, axes.size)};
@@ -328,6 +334,7 @@ nb_tensor *nb_permute(nb_tensor *x, nb_dims axes) {
 }
 
 nb_tensor *nb_transpose(nb_tensor *x, int axis0, int axis1) {
+    if (!x) return NULL;
     nb_context *nb = x->nb;
     int64_t     a = axis0, b = axis1;
     if (nb__refuse(nb, x, 0, "transpose")) return &nb->failed;
@@ -397,6 +404,7 @@ const nb_op nb__op_expand = {
 };
 
 nb_tensor *nb_expand(nb_tensor *x, nb_dims shape) {
+    if (!x) return NULL;
     nb__dims_attr attr = {nb_dims_of((int)shape.rank, shape.size)};
     return nb_apply(x->nb, &nb__op_expand, 1, &x, &attr);
 }
