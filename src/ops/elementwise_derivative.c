@@ -33,6 +33,20 @@ static nb_tensor *mish_slope(nb_tensor *x) {
     return nb_add(t, nb_mul(nb_mul(x, nb_sigmoid(x)), nb_sub(nb__scalar(x, 1), nb_square(t))));
 }
 
+/* x > 0 ? scale : scale alpha e^x. The exponential is of 0 where it is not used: it must not overflow. */
+static nb_tensor *elu_slope(nb_tensor *x, double scale, double alpha) {
+    nb_tensor *zero = nb__scalar(x, 0), *linear = nb_greater(x, zero);
+    nb_tensor *bent = nb_mul(nb__scalar(x, scale * alpha), nb_exp(nb_where(linear, zero, x)));
+    return nb_where(linear, nb__scalar(x, scale), bent);
+}
+
+/* x / (a^2 + b^2); at the origin 0, with all its derivatives. */
+static nb_tensor *over_square(nb_tensor *x, nb_tensor *a, nb_tensor *b) {
+    nb_tensor *zero = nb__scalar(x, 0), *origin = nb_and(nb_equal(a, zero), nb_equal(b, zero));
+    nb_tensor *square = nb_where(origin, nb__scalar(x, 1), nb_add(nb_square(a), nb_square(b)));
+    return nb_where(origin, zero, nb_div(x, square));
+}
+
 /* dL/d(operand i) of one row, of y's shape. */
 static nb_tensor *slope(nb_tensor *y, nb_tensor *dy, int i) {
     nb_tensor  *a = y->in[0], *b = y->n_in > 1 ? y->in[1] : NULL, *c = y->n_in > 2 ? y->in[2] : NULL;
