@@ -20,7 +20,7 @@
  *          after is an error that names it. A program (nb_compile) owns a copy of all it needs and outlives the nodes it was made from.
  * A pointer from nb_data is borrowed: until the next run, assign or nb_next_step.
  *
- * ERRORS are values and stick. An operator never returns NULL: what is wrong makes the context's failed tensor, which flows
+ * ERRORS are values and stick. An operator of tensors returns a tensor, never NULL: what is wrong makes the context's failed tensor, which flows
  * through the rest, so that maths nests without checks. The first message is kept: nb_error(nb). It is seen at the latest where
  * values leave: nb_run and nb_eval return false, nb_item NaN, nb_data NULL. nb_error_clear arms the context again. The library
  * never prints, exits or aborts; with on_error = nb_die a program prints the first message and exits.
