@@ -72,13 +72,23 @@ bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const
     return ok;
 }
 
-static json_t *parse_pair(const run_folder *f, nb_file *file, const char *key) {
+/* What is wrong with the checkpoint, and the way out. */
+static bool refuse(nb_context *nb, const run_folder *f, const char *what) {
+    if (!what && nb_error_status(nb) != NB_IO) return cli_report(nb), false;
+    const char *anew = cli_exists(f->settings) ? "remove it, and --resume begins again from settings.json, or " : "";
+    cli_error("%s. If it cannot be brought back, %strain anew with --force", what ? what : nb_error(nb), anew);
+    return false;
+}
+
+static json_t *parse_pair(nb_context *nb, const run_folder *f, nb_file *file, const char *key) {
     json_error_t error;
+    char         what[512];
     const char  *text = nb_file_pair(file, key);
     json_t      *object = text ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : NULL;
     if (!json_is_object(object)) {
         json_decref(object);
-        cli_error("%s is not a checkpoint of nabla train: its metadata has no %s; start over with --force", f->checkpoint, key);
+        snprintf(what, sizeof what, "%.400s is not a checkpoint of nabla train: its metadata has no %s", f->checkpoint, key);
+        refuse(nb, f, what);
         return NULL;
     }
     return object;
@@ -104,10 +114,10 @@ bool checkpoint_open(nb_context *nb, const run_folder *f, checkpoint *c) {
         return false;
     }
     c->file = nb_file_open(nb, f->checkpoint);
-    if (!c->file) return cli_report(nb), false;
-    c->settings = parse_pair(f, c->file, "settings");
-    c->state = c->settings ? parse_pair(f, c->file, "state") : NULL;
-    c->data = c->state ? parse_pair(f, c->file, "data") : NULL;
+    if (!c->file) return refuse(nb, f, NULL);
+    c->settings = parse_pair(nb, f, c->file, "settings");
+    c->state = c->settings ? parse_pair(nb, f, c->file, "state") : NULL;
+    c->data = c->state ? parse_pair(nb, f, c->file, "data") : NULL;
     return c->data != NULL;
 }
 
@@ -116,8 +126,8 @@ bool checkpoint_load(nb_context *nb, const run_folder *f, checkpoint *c, nb_list
     char            machine[128];
     const char     *random = nb_file_pair(c->file, "random"), *made = nb_file_pair(c->file, "machine");
     if (!train_state_from_json(state, c->state) || !random || sscanf(random, "%" SCNu64 " %" SCNu64, &r.seed, &r.step) != 2)
-        return nb_fail(nb, NB_IO, "%s: its state is incomplete; start over with --force", f->checkpoint), false;
-    if (!nb_file_load(c->file, tensors)) return false;
+        nb_fail(nb, NB_IO, "%s: its state is incomplete", f->checkpoint);
+    if (nb_error(nb) || !nb_file_load(c->file, tensors)) return refuse(nb, f, NULL);
     nb_set_random(nb, r);
     snprintf(machine, sizeof machine, "nabla %s, kernels %s, %s", NB_VERSION, nb_kernels(nb), nb_libraries());
     if (made && strcmp(made, machine) != 0)

@@ -81,6 +81,7 @@ int cli_report(nb_context *nb);
 /* A context with so many threads (0: one for each core), or NULL after a message. */
 nb_context *cli_open(int64_t threads, uint64_t seed);
 int         cli_cores(void);
+const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 
 /* -------------------------------------------------------------------------------------------------------------- nets, data -- */
 
@@ -103,6 +104,8 @@ typedef struct cli_data {
     nb_dataset *train, *validation, *test;
     json_t     *class_names;
     double      mean, std; /* of the training images */
+    bool        is_fashion;
+    char        doubt[320]; /* what a label that is too high may mean, or "" */
 } cli_data;
 
 /* Finds the folder; false after a message. */
@@ -111,6 +114,8 @@ bool cli_data_find(cli_data *d, const char *typed);
 bool cli_data_read(nb_context *nb, cli_data *d, bool train, uint64_t seed);
 void cli_data_free(cli_data *d);
 bool cli_fits(nb_net *net, const cli_data *d); /* input and output sizes; false after a message */
+/* Of the contents: two data sets with one checksum are taken for the same. As text for JSON. */
+void cli_data_checksum(const cli_data *d, char text[17]);
 
 /* Loss (mean) and share of right answers of a net over a data set. */
 typedef struct cli_score {

@@ -25,6 +25,8 @@ int cli_cores(void) {
     return n > 256 ? 256 : n;
 }
 
+const char *cli_s(int64_t n) { return n == 1 ? "" : "s"; }
+
 nb_context *cli_open(int64_t threads, uint64_t seed) {
     nb_context *nb = nb_open(&(nb_options){.threads = threads ? (int)threads : cli_cores(), .seed = seed});
     if (!nb) cli_error("no memory for a context");
@@ -41,6 +43,12 @@ nb_context *cli_open(int64_t threads, uint64_t seed) {
 /* Xiao, Rasul & Vollgraf, Fashion-MNIST, 2017. */
 static const char *const fashion_names[] = {"t-shirt", "trouser", "pullover", "dress", "coat",
                                             "sandal",  "shirt",   "sneaker",  "bag",   "boot"};
+
+/* The folder of the package, by whatever path. */
+static bool is_package(const char *path) {
+    char package[PATH_MAX];
+    return realpath(FASHION_FOLDER, package) && strcmp(path, package) == 0;
+}
 
 bool cli_data_find(cli_data *d, const char *typed) {
     char path[PATH_MAX];
@@ -61,7 +69,8 @@ bool cli_data_find(cli_data *d, const char *typed) {
     }
     if (!realpath(is_fashion ? FASHION_FOLDER : typed, path)) return cli_error("--data %s: %s", typed, strerror(errno)), false;
     d->folder = strdup(path);
-    d->name = is_fashion ? "fashion-mnist" : d->folder;
+    d->is_fashion = is_package(path);
+    d->name = d->is_fashion ? "fashion-mnist" : d->folder;
     return d->folder != NULL || (cli_error("no memory for the name of a folder"), false);
 }
 
@@ -72,7 +81,7 @@ static bool same_shape(nb_dims a, nb_dims b) {
 /* One validation image in 12: of the 60,000 of Fashion-MNIST 5,000. */
 static bool split(nb_context *nb, cli_data *d, uint64_t seed) {
     int64_t n = nb_dataset_count(d->train), held = n / 12 ? n / 12 : 1;
-    if (n < 2) return cli_error("%s: %lld training images are too few; at least 2 are needed", d->name, (long long)n), false;
+    if (n < 2) return cli_error("%s: there is only 1 training image; at least 2 are needed", d->name), false;
     d->validation = nb_dataset_split(d->train, held, seed);
     if (!d->validation) return cli_report(nb), false;
     nb_dataset_statistics(d->train, &d->mean, &d->std);
@@ -81,13 +90,53 @@ static bool split(nb_context *nb, cli_data *d, uint64_t seed) {
 
 static void name_classes(cli_data *d) {
     int64_t n = nb_dataset_classes(d->train ? d->train : d->test);
-    bool    is_fashion = strcmp(d->name, "fashion-mnist") == 0 && n == 10;
+    bool    is_fashion = d->is_fashion && n == 10;
     char    number[24];
     d->class_names = json_array();
     for (int64_t i = 0; i < n; i++) {
         snprintf(number, sizeof number, "%lld", (long long)i);
         json_array_append_new(d->class_names, json_string(is_fashion ? fashion_names[i] : number));
     }
+}
+
+static int64_t first_with(nb_dataset *d, int64_t label) {
+    int64_t i = 0;
+    while (i < nb_dataset_count(d) && nb_dataset_label(d, i) != label) i++;
+    return i;
+}
+
+/* Labels of which some do not occur: a damaged byte perhaps, or classes that are numbered with gaps. Both give more classes than are
+ * meant, so a net that does not fit must not be told to grow. */
+static void doubt_labels(cli_data *d, nb_dataset *set, const char *part) {
+    bool      seen[256] = {false};
+    long long top = (long long)nb_dataset_classes(set) - 1, missing = 0, below = top - 1;
+    if (top < 1 || top > 255) return;
+    for (int64_t i = 0; i < nb_dataset_count(set); i++) seen[nb_dataset_label(set, i)] = true;
+    while (seen[missing]) missing++;
+    while (below >= 0 && !seen[below]) below--;
+    if (missing > top) return;
+    long long at = (long long)first_with(set, top);
+    if (below >= 0 && below < missing)
+        snprintf(d->doubt, sizeof d->doubt,
+                 "%s label %lld at item %lld, but only the labels 0 to %lld occur otherwise; get the file again, or number the "
+                 "classes without gaps",
+                 part, top, at, below);
+    else
+        snprintf(d->doubt, sizeof d->doubt,
+                 "%s labels go up to %lld (first at item %lld), but no item has label %lld; get the file again, number the "
+                 "classes from 0 without gaps, or end the net with 'linear %lld'",
+                 part, top, at, missing, top + 1);
+}
+
+static bool check_training_labels(cli_data *d) {
+    int64_t known = nb_dataset_classes(d->train), top = nb_dataset_classes(d->test) - 1;
+    if (known < 2) return cli_error("%s: all training labels are 0; at least two classes are needed", d->name), false;
+    if (top >= known)
+        return cli_error("%s: test label %lld at item %lld, but the training labels are only 0 to %lld; get the file again",
+                         d->name, (long long)top, (long long)first_with(d->test, top), (long long)known - 1),
+               false;
+    doubt_labels(d, d->train, "training");
+    return true;
 }
 
 bool cli_data_read(nb_context *nb, cli_data *d, bool train, uint64_t seed) {
@@ -102,11 +151,7 @@ bool cli_data_read(nb_context *nb, cli_data *d, bool train, uint64_t seed) {
             return cli_error("%s: the training images are %lldx%lld, but the test images are %lldx%lld; they must be of one size",
                              d->name, (long long)a.size[1], (long long)a.size[2], (long long)b.size[1], (long long)b.size[2]),
                    false;
-        if (nb_dataset_classes(d->test) > nb_dataset_classes(d->train))
-            return cli_error("%s: the test part has the label %lld, but the training part only 0 to %lld", d->name,
-                             (long long)nb_dataset_classes(d->test) - 1, (long long)nb_dataset_classes(d->train) - 1),
-                   false;
-        if (!split(nb, d, seed)) return false;
+        if (!check_training_labels(d) || !split(nb, d, seed)) return false;
     }
     name_classes(d);
     return true;
@@ -116,6 +161,27 @@ void cli_data_free(cli_data *d) {
     json_decref(d->class_names);
     free(d->folder);
     *d = (cli_data){0};
+}
+
+/* FNV-1a with 64 bits (Fowler, Noll & Vo, 1991): it notices changes; it is no defence against forgery. */
+static uint64_t mix_in(uint64_t hash, const unsigned char *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++) hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+void cli_data_checksum(const cli_data *d, char text[17]) {
+    const nb_dataset *parts[] = {d->train, d->validation, d->test};
+    uint64_t          hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        nb_dims item = nb_dataset_item(parts[p]);
+        size_t  bytes = nb_dtype_size(nb_dataset_dtype(parts[p]));
+        for (int i = 0; i < item.rank; i++) bytes *= (size_t)item.size[i];
+        for (int64_t i = 0; i < nb_dataset_count(parts[p]); i++) {
+            unsigned char label = (unsigned char)nb_dataset_label(parts[p], i);
+            hash = mix_in(mix_in(hash, nb_dataset_values(parts[p], i), bytes), &label, 1);
+        }
+    }
+    snprintf(text, 17, "%016llx", (unsigned long long)hash);
 }
 
 static void shape_text(nb_dims d, char *text, size_t size) {
@@ -135,14 +201,19 @@ bool cli_fits(nb_net *net, const cli_data *d) {
     if (!same_shape(in, item)) return cli_error("the net takes images of %s, but those of %s are %s", a, d->name, b), false;
     shape_text(out, a, sizeof a);
     if (out.rank == 1 && (out.size[0] == classes || (!d->train && out.size[0] > classes))) return true;
-    if (out.rank == 1)
+    if (out.rank == 1 && !d->train)
+        cli_error("%s: test label %lld at item %lld, but the net knows %s class%s; get the file again, or give the data that the "
+                  "net was trained on",
+                  d->name, classes - 1, (long long)first_with(d->test, classes - 1), a, out.size[0] == 1 ? "" : "es");
+    else if (*d->doubt)
+        cli_error("%s: %s", d->name, d->doubt);
+    else if (out.rank == 1)
         cli_error(
-            "the net ends with %s numbers for each image, but %s has %lld classes (labels up to %lld): end it with 'linear %lld'",
-            a, d->name, classes, classes - 1, classes);
+            "the net ends with %s number%s for each image, but %s has %lld classes (labels up to %lld): end it with 'linear %lld'",
+            a, cli_s(out.size[0]), d->name, classes, classes - 1, classes);
     else
         cli_error("the net ends with %s numbers for each image, but one for each of the %lld classes of %s is needed: end it "
-                  "with 'flatten, "
-                  "linear %lld'",
+                  "with 'flatten, linear %lld'",
                   a, classes, d->name, classes);
     return false;
 }

@@ -50,7 +50,7 @@ static void print(const eval_settings *s, const cli_score *score, int64_t images
         json_decref(object);
         return;
     }
-    printf("%lld test images in %.2f s, %.0f images/s\n", (long long)images, score->seconds, rate);
+    printf("%lld test image%s in %.2f s, %.0f images/s\n", (long long)images, cli_s(images), score->seconds, rate);
     printf("test loss %.4f\n", score->loss);
     printf("test accuracy %.4f\n", score->accuracy);
 }

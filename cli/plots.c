@@ -146,17 +146,17 @@ static void loss_script(FILE *out, const train_state *s, int64_t steps_an_epoch)
             "set xlabel 'epoch' textcolor rgb '#444444'\n"
             "set xrange [0:%lld]\n"
             "set yrange [0:*]\n"
-            "set key top right samplen 2 spacing 1.3\n"
+            "set key outside bottom center horizontal samplen 2\n"
+            "%s"
             "set title 'loss'\n"
             "plot $curve with lines lw 2 lc rgb '#3b6fb6' title 'training', \\\n"
             "     $validation_loss with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
             "set yrange [*:*]\n"
-            "set key bottom right\n"
             "set title 'accuracy'\n"
             "plot $train_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#3b6fb6' title 'training', \\\n"
             "     $validation_accuracy with linespoints lw 2 pt 7 ps 0.7 lc rgb '#d9822b' title 'validation'\n"
             "unset multiplot\n",
-            (long long)s->epoch);
+            (long long)s->epoch, s->epoch <= 10 ? "set xtics 1\n" : "");
 }
 
 bool plot_loss(nb_context *nb, const run_folder *f, const train_state *s, int64_t steps_an_epoch) {

@@ -149,11 +149,16 @@ static bool clear(const run_folder *f) {
     return true;
 }
 
+void run_folder_give_up(const run_folder *f) {
+    if (f->is_new) rmdir(f->path);
+}
+
 bool run_folder_open(run_folder *f, const char *path, bool resume, bool force) {
     if (!names(f, path)) return false;
     if (resume && !cli_exists(path))
         return cli_error("there is no folder %s to go on with; start a run with -o %s", path, cli_shell(path).text), false;
     if (resume && !cli_is_folder(path)) return cli_error("%s is a file; --resume takes the folder of a run", path), false;
+    f->is_new = !resume && !cli_exists(path);
     if (!resume && !make_folders(path)) return false;
     if (!lock(f)) return false;
     sweep(f);

@@ -13,7 +13,7 @@ static const char *const schedules[] = {"constant", "step", "exp", "cosine", "on
 
 const cli_option train_options[] = {
     {0, "data", CLI_TEXT, "DATA", FIELD(data), NULL, 0, 0, NULL, true,
-     "fashion-mnist, or a folder with the four files of MNIST,\nplain or .gz"},
+     "fashion-mnist, or a folder with the four files of MNIST\n(see above); with --resume, where the same data are now"},
     {0, "net", CLI_TEXT, "NET", FIELD(net), NULL, 0, 0, NULL, true,
      "cnn, mlp, lenet, a text ('nabla help net'), or a file\nwith such a text"},
     {'e', "epochs", CLI_WHOLE, "N", FIELD(epochs), "5", 1, 100000, NULL, true, "times through the training images"},
@@ -43,8 +43,8 @@ const cli_option train_options[] = {
 /* Options that the run itself fixes cannot come with --resume. */
 static bool resume_is_alone(const cli_words *words, const train_settings *s) {
     for (const cli_option *o = train_options; o->name; o++) {
-        bool is_free = strcmp(o->name, "resume") == 0 || strcmp(o->name, "threads") == 0 || strcmp(o->name, "json") == 0 ||
-                       strcmp(o->name, "quiet") == 0;
+        bool is_free = strcmp(o->name, "resume") == 0 || strcmp(o->name, "data") == 0 || strcmp(o->name, "threads") == 0 ||
+                       strcmp(o->name, "json") == 0 || strcmp(o->name, "quiet") == 0;
         if (is_free || !cli_was_given(&cli_train_command, words, o->name)) continue;
         cli_error("--%s cannot come with --resume, which restores all options of the run in %s; leave it out, or start "
                   "another run with -o ANOTHER-DIR",
@@ -61,22 +61,50 @@ static bool are_complete(const train_settings *s) {
     return true;
 }
 
-/* Everything is read and checked; from here on files are written. `c` is NULL for a new run. */
-static int train_in(nb_context *nb, run_folder *f, train_settings *s, cli_data *d, checkpoint *c) {
-    if (!cli_data_read(nb, d, true, (uint64_t)s->seed)) return CLI_MEND;
-    if (s->batch > nb_dataset_count(d->train))
-        return cli_error(
-            "--batch %lld: there are only %lld training images (1 in 12 is kept for validation); choose a smaller batch",
-            (long long)s->batch, (long long)nb_dataset_count(d->train));
+/* A preset ends with a number for each of 10 classes: the same with as many as the data have. To be freed; NULL after a message. */
+static char *fit_preset(const train_settings *s, const cli_data *d) {
+    int64_t     classes = nb_dataset_classes(d->train);
+    const char *text = nb_net_preset(s->preset), *last = strrchr(text, ' ');
+    size_t      size = strlen(text) + 24;
+    char       *fitted = malloc(size);
+    if (!fitted) return cli_error("no memory for a net"), NULL;
+    snprintf(fitted, size, "%.*s %lld", (int)(last - text), text, (long long)classes);
+    if (strcmp(text, fitted) == 0) return fitted;
+    if (*d->doubt) return cli_error("%s: %s", d->name, d->doubt), free(fitted), NULL;
+    if (!s->quiet)
+        fprintf(stderr, "%s, for the %lld classes of %s: %s\n", s->preset, (long long)classes, d->name, fitted);
+    return fitted;
+}
+
+/* The loss of a training is made of the numbers before a softmax. */
+static bool ends_with_softmax(nb_net *net) {
+    const char *last = nb_net_layer_info(net, nb_net_layer_count(net) - 1).type;
+    if (!last || !strstr(last, "softmax")) return false;
+    return cli_error("the net ends with %s, which the loss does: leave it out", last), true;
+}
+
+static int train_net(nb_context *nb, run_folder *f, train_settings *s, cli_data *d, checkpoint *c) {
     nb_seed(nb, (uint64_t)s->seed);
     nb_net *net = nb_net_parse(nb, s->net, nb_dataset_item(d->train));
     if (!net) return cli_report(nb);
-    if (!cli_fits(net, d)) return CLI_MEND;
-    if (!c) {
-        if (!run_folder_open(f, s->out, false, s->force)) return CLI_MEND;
-        if (!settings_save(nb, f, s)) return cli_report(nb);
-    }
+    if (!cli_fits(net, d) || ends_with_softmax(net)) return CLI_MEND;
     return train_run(nb, f, s, d, net, c);
+}
+
+/* Reads and checks everything. `c` is NULL for a new run. */
+static int train_in(nb_context *nb, run_folder *f, train_settings *s, cli_data *d, checkpoint *c) {
+    if (!cli_data_read(nb, d, true, (uint64_t)s->seed)) return CLI_MEND;
+    int64_t images = nb_dataset_count(d->train);
+    if (s->batch > images)
+        return cli_error(
+            "--batch %lld: there %s only %lld training image%s (1 in 12 is kept for validation); choose a smaller batch",
+            (long long)s->batch, images == 1 ? "is" : "are", (long long)images, cli_s(images));
+    char *fitted = s->preset ? fit_preset(s, d) : NULL;
+    if (s->preset && !fitted) return CLI_MEND;
+    if (fitted) s->net = fitted;
+    int code = train_net(nb, f, s, d, c);
+    free(fitted);
+    return code;
 }
 
 static int train_new(train_settings *s) {
@@ -88,6 +116,7 @@ static int train_new(train_settings *s) {
     char *text = cli_net_text(s->net);
     if (text) {
         nb_context *nb = cli_open(s->threads, (uint64_t)s->seed);
+        s->preset = nb_net_preset(s->net) ? s->net : NULL;
         s->net = text;
         if (d.folder && strcmp(s->data, "fashion-mnist") != 0) s->data = d.folder;
         if (nb) code = train_in(nb, &f, s, &d, NULL);
@@ -105,6 +134,7 @@ static int train_on(nb_context *nb, run_folder *f, train_settings *s, checkpoint
     const char *where = c->file ? f->checkpoint : f->settings;
     if (!cli_options_from_json(train_options, s, c->settings, where)) return CLI_MEND;
     s->out = typed->resume;
+    if (typed->data) s->data = typed->data; /* the folder may have moved; that it holds the same is checked */
     if (typed->threads) s->threads = typed->threads;
     train_state state;
     train_state_init(&state);
@@ -114,7 +144,11 @@ static int train_on(nb_context *nb, run_folder *f, train_settings *s, checkpoint
         return CLI_DONE;
     }
     train_state_free(&state);
-    int code = cli_data_find(&d, s->data) ? train_in(nb, f, s, &d, c) : CLI_MEND;
+    int code = CLI_MEND;
+    if (cli_data_find(&d, s->data)) {
+        if (strcmp(s->data, "fashion-mnist") != 0) s->data = d.folder;
+        code = train_in(nb, f, s, &d, c);
+    }
     cli_data_free(&d);
     return code;
 }
@@ -160,7 +194,9 @@ const cli_command cli_train_command = {
     .details = "Trains a net on labelled images and scores it on the test images, which it has not seen.\n"
                "One training image in 12, chosen by the seed, is held back for validation: the epoch that does\n"
                "best there is kept. Progress is on stderr, results are on stdout; the last line is the test accuracy.\n"
-               "Ctrl-C stops after the current step and saves the state.\n\n"
+               "Ctrl-C stops after the current step and saves the state; a second Ctrl-C ends at once.\n\n"
+               "A folder of data has train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and\n"
+               "t10k-labels-idx1-ubyte, each plain or with .gz. Labels count from 0.\n\n"
                "DIR then has: model.safetensors (the best epoch), checkpoint (the last state), settings.json,\n"
                "history.csv, loss.svg and net.svg.",
     .examples = "  nabla train --data fashion-mnist --net cnn --schedule one-cycle --lr 3e-3 -e 3\n"

@@ -7,6 +7,7 @@
 
 typedef struct train_settings {
     const char *data, *net, *optimizer, *schedule, *out, *resume;
+    const char *preset; /* the name of one when that was typed; net is its text then */
     int64_t     epochs, batch, seed, threads, save_every;
     double      lr, weight_decay, l1;
     bool        force, json, quiet;
@@ -18,12 +19,14 @@ typedef struct train_settings {
 typedef struct run_folder {
     char *path, *model, *checkpoint, *settings, *history, *loss, *net;
     int   lock;
+    bool  is_new; /* it was made by this command */
 } run_folder;
 
 /* Before anything is read: could a run be written here? False after a message. */
 bool run_folder_usable(const char *path, bool force);
-/* Makes (or with `resume` finds) and locks it. With force, the files of an earlier run are removed. */
+/* Makes (or with `resume` finds) and locks it. With force, the files of an earlier run are removed: call it when all else is ready. */
 bool run_folder_open(run_folder *f, const char *path, bool resume, bool force);
+void run_folder_give_up(const run_folder *f); /* removes it again if it was made for this run and is empty */
 void run_folder_close(run_folder *f);
 
 /* How far a training is. All of it is in the checkpoint; with the tensors it is all that going on needs. */
@@ -54,6 +57,7 @@ bool checkpoint_save(nb_context *nb, const run_folder *f, nb_list tensors, const
                      const train_state *state, json_t *data);
 /* False after a message. A run without a checkpoint gives file NULL and its settings.json. */
 bool checkpoint_open(nb_context *nb, const run_folder *f, checkpoint *c);
+/* False after a message, as for checkpoint_open. */
 bool checkpoint_load(nb_context *nb, const run_folder *f, checkpoint *c, nb_list tensors, train_state *state);
 void checkpoint_close(checkpoint *c);
 
@@ -87,7 +91,8 @@ bool plot_net(nb_context *nb, const run_folder *f, nb_net *net);                
 /* ------------------------------------------------------------------------------------------------------------- trainer.c -- */
 
 /* Trains, or goes on, until the end or a signal. Returns the exit code. */
-int train_run(nb_context *nb, const run_folder *f, const train_settings *s, cli_data *d, nb_net *net, checkpoint *c);
+/* With a checkpoint it goes on with the run in f; else f is opened here, as the last thing that can fail before training. */
+int train_run(nb_context *nb, run_folder *f, const train_settings *s, cli_data *d, nb_net *net, checkpoint *c);
 /* The results of a finished training, on stdout. */
 void train_print(const run_folder *f, const train_settings *s, const train_state *state);
 

@@ -2,16 +2,18 @@
  *
  * A training is a function of its options: where it was stopped and went on leaves no trace in its last state. So all that
  * the next step depends on is in train_state and in the tensors of net and optimiser. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train.h"
 
 typedef struct trainer {
     nb_context           *nb;
-    const run_folder     *folder;
+    run_folder           *folder;
     const train_settings *settings;
     cli_data             *data;
     nb_net               *net;
@@ -33,7 +35,15 @@ typedef struct trainer {
 /* The one thing a signal may touch. The second Ctrl-C ends the process at once. */
 static volatile sig_atomic_t stopped;
 
-static void on_signal(int number) { stopped = number; }
+/* A step may be long, so the answer comes from here, by a call that is allowed here. */
+static void on_signal(int number) {
+    static const char text[] = "\nnabla: stopping; saving the state ...\n";
+    int               error = errno;
+    ssize_t           n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n; /* nobody is left to be told */
+    errno = error;
+    stopped = number;
+}
 
 static void listen_to_signals(void) {
     struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)}, old;
@@ -100,6 +110,7 @@ static nb_list all_tensors(trainer *t) { return nb_list_join(t->nb, nb_net_state
 static bool set_up(trainer *t) {
     const train_settings *s = t->settings;
     cli_data             *d = t->data;
+    char                  checksum[17];
     t->loader = nb_loader_new(
         d->train,
         &(nb_loader_options){.batch = s->batch, .shuffle = true, .seed = (uint64_t)s->seed, .mean = d->mean, .std = d->std});
@@ -107,8 +118,9 @@ static bool set_up(trainer *t) {
     t->steps = nb_loader_steps(t->loader);
     t->schedule = make_schedule(s, t->steps);
     t->point = s->epochs * t->steps / 100 + 1;
-    t->facts = json_pack("{sI sI sf sf}", "images", (json_int_t)nb_dataset_count(d->train), "classes",
-                         (json_int_t)nb_dataset_classes(d->train), "mean", d->mean, "std", d->std);
+    cli_data_checksum(d, checksum);
+    t->facts = json_pack("{sI sI sf sf ss}", "images", (json_int_t)nb_dataset_count(d->train), "classes",
+                         (json_int_t)nb_dataset_classes(d->train), "mean", d->mean, "std", d->std, "checksum", checksum);
     compile_step(t);
     t->validation = nb_error(t->nb) ? NULL : cli_scorer_new(t->nb, t->net, d->validation, d->mean, d->std);
     return t->validation && t->facts;
@@ -233,12 +245,19 @@ static bool test(trainer *t, cli_score *score) {
     return ok;
 }
 
+/* A run without its pictures is a run all the same. */
+static void plot(trainer *t) {
+    if (plot_loss(t->nb, t->folder, &t->state, t->steps) && plot_net(t->nb, t->folder, t->net)) return;
+    fprintf(stderr, "nabla: a picture is missing: %s\n", nb_error(t->nb) ? nb_error(t->nb) : "no memory to draw it");
+    nb_error_clear(t->nb);
+}
+
 static bool finish(trainer *t) {
     train_state *s = &t->state;
     cli_score    score;
     char         digest[65];
     if (!test(t, &score) || !nb_digest(nb_net_state(t->net), digest)) return false;
-    if (!plot_loss(t->nb, t->folder, s, t->steps) || !plot_net(t->nb, t->folder, t->net)) return false;
+    plot(t);
     count_seconds(t);
     s->result = json_pack("{sf sf sf sf sI sI ss}", "accuracy", score.accuracy, "loss", score.loss, "seconds", s->seconds,
                           "images_per_second", (double)(s->step * t->settings->batch) / s->step_seconds, "steps",
@@ -257,12 +276,17 @@ void train_print(const run_folder *f, const train_settings *s, const train_state
            (long long)s->epochs, state->best_loss, state->best_accuracy);
     printf("time           %.1f s, %.0f images/s in training\n", json_real_value(json_object_get(state->result, "seconds")),
            json_real_value(json_object_get(state->result, "images_per_second")));
-    printf("saved net      %s\n", f->model);
+    printf("saved net      %s%s\n", f->model, cli_exists(f->model) ? "" : " (it is gone; train anew with --force)");
     if (cli_exists(f->loss)) printf("loss curve     %s\n", f->loss);
     if (cli_exists(f->net)) printf("picture        %s\n", f->net);
     printf("digest         %s\n", json_string_value(json_object_get(state->result, "digest")));
     printf("test loss      %.4f\n", json_real_value(json_object_get(state->result, "loss")));
     printf("test accuracy %.4f\n", json_real_value(json_object_get(state->result, "accuracy")));
+}
+
+static int explain_failure(const trainer *t) {
+    if (nb_error_status(t->nb) != NB_IO || !cli_exists(t->folder->checkpoint)) return cli_report(t->nb);
+    return cli_error("%s; then go on: %s train --resume %s", nb_error(t->nb), cli_program().text, cli_shell(t->folder->path).text);
 }
 
 /* Neither end nor memory of an end: what the user is told, and the exit code. */
@@ -271,13 +295,13 @@ static int explain(trainer *t) {
     const train_state *s = &t->state;
     progress_end(&t->progress);
     if (nb_error_status(nb) == NB_NOT_FINITE) {
-        cli_error("training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g)", (long long)s->epoch + 1,
-                  t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring, nb_error(nb),
-                  t->settings->lr);
+        cli_error("training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g); with --force it replaces this "
+                  "run",
+                  (long long)s->epoch + 1, t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring,
+                  nb_error(nb), t->settings->lr);
         return CLI_NO;
     }
-    if (nb_error(nb) || !stopped) return cli_report(nb);
-    if (!save_checkpoint(t)) return cli_report(nb);
+    if (nb_error(nb) || !stopped || !save_checkpoint(t)) return explain_failure(t);
     fprintf(stderr, "nabla: stopped after step %lld; the state is saved. To go on: %s train --resume %s\n", (long long)s->step,
             cli_program().text, cli_shell(t->folder->path).text);
     return CLI_STOPPED;
@@ -293,23 +317,26 @@ static void introduce(trainer *t) {
     const cli_data *d = t->data;
     progress       *p = &t->progress;
     progress_start(p, t->settings, t->steps, t->state.step);
-    progress_line(p, "%s: %lld training, %lld validation and %lld test images of %lld classes", d->name,
+    progress_line(p, "%s: %lld training, %lld validation and %lld test image%s of %lld classes", d->name,
                   (long long)nb_dataset_count(d->train), (long long)nb_dataset_count(d->validation),
-                  (long long)nb_dataset_count(d->test), (long long)nb_dataset_classes(d->train));
-    progress_line(p, "net of %d layers and %lld parameters; %d thread%s, kernels %s", nb_net_layer_count(t->net),
-                  (long long)count(nb_net_parameters(t->net)), nb_threads(t->nb), nb_threads(t->nb) == 1 ? "" : "s",
-                  nb_kernels(t->nb));
+                  (long long)nb_dataset_count(d->test), cli_s(nb_dataset_count(d->test)),
+                  (long long)nb_dataset_classes(d->train));
+    progress_line(p, "net of %d layer%s and %lld parameters; %d thread%s, kernels %s", nb_net_layer_count(t->net),
+                  cli_s(nb_net_layer_count(t->net)), (long long)count(nb_net_parameters(t->net)), nb_threads(t->nb),
+                  cli_s(nb_threads(t->nb)), nb_kernels(t->nb));
     if (t->resumed_step)
         progress_line(p, "going on after step %lld of %lld", (long long)t->resumed_step,
                       (long long)(t->settings->epochs * t->steps));
     nb_next_step(t->nb);
 }
 
+/* False after a message. */
 static bool restore(trainer *t, checkpoint *c) {
-    if (!c || !c->file) return true;
+    if (!c->file) return true;
     if (!json_equal(c->data, t->facts))
-        return nb_fail(t->nb, NB_INVALID, "%s: the training images are no longer those that the run in %s began with",
-                       t->data->name, t->folder->path),
+        return cli_error("%s: the images or labels are no longer those that the run in %s began with; put the old data back, or "
+                         "start another run with -o",
+                         t->data->name, t->folder->path),
                false;
     if (!checkpoint_load(t->nb, t->folder, c, all_tensors(t), &t->state)) return false;
     t->resumed_step = t->state.step;
@@ -317,14 +344,24 @@ static bool restore(trainer *t, checkpoint *c) {
     return true;
 }
 
-int train_run(nb_context *nb, const run_folder *f, const train_settings *s, cli_data *d, nb_net *net, checkpoint *c) {
+/* False after a message. */
+static bool begin(trainer *t) {
+    const train_settings *s = t->settings;
+    if (!run_folder_open(t->folder, s->out, false, s->force)) return false;
+    if (settings_save(t->nb, t->folder, s)) return true;
+    cli_report(t->nb);
+    run_folder_give_up(t->folder);
+    return false;
+}
+
+int train_run(nb_context *nb, run_folder *f, const train_settings *s, cli_data *d, nb_net *net, checkpoint *c) {
     trainer t = {.nb = nb, .folder = f, .settings = s, .data = d, .net = net, .clock = cli_now()};
-    int     code;
+    int     code = CLI_MEND;
     train_state_init(&t.state);
     listen_to_signals();
-    if (!set_up(&t) || !restore(&t, c)) {
+    if (!set_up(&t)) {
         code = cli_report(nb);
-    } else {
+    } else if (c ? restore(&t, c) : begin(&t)) {
         introduce(&t);
         bool done = run_epochs(&t) && finish(&t);
         code = done ? CLI_DONE : explain(&t);

@@ -91,6 +91,15 @@ says 2 "there is no operator" gradcheck nothing
 says 2 'did you mean --epochs' train --data d --net cnn --epoch 3
 says 2 'did you mean --optimizer' train --data d --net cnn --optimiser adam
 says 2 'unknown option -z' train -z
+says 2 'did you mean --batch?' train --batch-size 3
+says 2 'did you mean --lr?' train --learning-rate 3
+says 2 "'$nabla help' lists all" nonsense-that-is-no-command
+ln -s "$nabla" 'my nabla' # commands to type are those that were typed
+says 0 't10k-labels-idx1-ubyte' help train
+says 2 'nothing to check: argmax has no derivative' gradcheck argmax
+says 2 'nothing to check: none' gradcheck argmax equal
+NABLA_PASSES=foo says 2 'is none of' gradcheck tanh
+same 'an unknown pass is told once' 1 "$(cat err <(echo "$out") | grep -c foo)"
 says 2 'one word too many' train d
 says 2 'a net is missing' summary
 
@@ -163,6 +172,7 @@ done
 
 # ---- NaN
 train 1 'NaN or infinity' --lr 1e30 -o nan
+train 1 'with --force it replaces' --lr 1e30 -o nan --force
 says 1 'linear' train --data d --net 'flatten, linear 16 name=first, relu, linear 4' --lr 1e30 -o nan --force
 
 # ---- broken off and gone on with
@@ -221,6 +231,47 @@ dd if=/dev/zero of=a/model.safetensors bs=1 seek=2000 count=1 conv=notrunc 2>/de
 printf '\377' | dd of=a/model.safetensors bs=1 seek=2001 count=1 conv=notrunc 2>/dev/null
 says 2 'model.safetensors' eval a --data d
 
+# ---- what stands in the way of a run, and the way out
+train 0 'digest' -e 1 -q -o 'my run'
+out=$('./my nabla' train --data d --net "$net" -o 'my run' 2>&1)
+ok 'a command for the shell' grep -qF "'./my nabla' train --resume 'my run'" <(echo "$out")
+ok 'and it works' bash -c "'./my nabla' train --resume 'my run'"
+cp 'my run/settings.json' before
+(ulimit -v 300000; "$nabla" train --data d --net 'flatten, linear 9999999, linear 4' -o 'my run' --force) >out 2>err
+ok 'no memory for a net' test $? = 2
+ok 'the old run stands' cmp before 'my run/settings.json'
+rm 'my run/model.safetensors'
+says 0 'it is gone' train --resume 'my run'
+says 2 'but it is gone' eval 'my run'
+says 2 'but it is gone' draw 'my run'
+mkdir new
+says 2 'first epoch' eval new
+says 2 'leave --input out' draw a --input 3 -o no.svg
+says 2 'leave --input out' summary a/model.safetensors --input 3
+mkdir -p no-picture/loss.svg no-history/history.csv
+train 0 'test accuracy' -e 1 -q -o no-picture
+ok 'a remark about the picture' grep -q 'picture is missing' err
+train 2 'history.csv' -e 1 -q -o no-history --save-every 5
+ok 'how to go on after a full disk' grep -q 'then go on: .*nabla train --resume no-history' err
+rmdir no-history/history.csv
+printf garbage >c/checkpoint
+says 2 'remove it, and --resume begins again from settings.json' train --resume c
+rm c/checkpoint
+cp -r d moved
+says 2 'there is no such folder' train --resume no-history --data d/nowhere
+mkdir moved-away && mv d moved-away/
+says 2 'there is no such folder' train --resume no-history
+says 0 'test accuracy' train --resume no-history --data moved
+mv moved-away/d d
+"$nabla" train --data d --net "$net" -e 100000 -o half -q >out 2>err &
+pid=$!
+for _ in $(seq 200); do [ -e half/checkpoint ] && break; sleep 0.02; done
+kill -INT $pid
+wait $pid
+ok 'an answer to Ctrl-C' grep -q 'stopping; saving the state' err
+printf '\001\000' | dd of=moved/train-labels-idx1-ubyte bs=1 seek=8 conv=notrunc 2>/dev/null # two labels change places
+says 2 'put the old data back' train --resume half --data moved
+
 # ---- wrong data: a message, exit 2, and no folder
 bad() { # bad NAME TEXT COMMAND: the command spoils the copy of the data set that it runs in
     rm -rf bad
@@ -249,6 +300,29 @@ rm -rf good
 cp -r d good
 gzip good/*
 says 0 'test accuracy' train --data good --net "$net" -e 1 -q -o good-run
+bad 'files with dots' 'hyphen' "mv $images train-images.idx3-ubyte"
+bad 'a damaged label' 'training label 255 at item 12, but only the labels 0 to 3 occur otherwise' \
+    "printf '\377' | dd of=$labels bs=1 seek=20 conv=notrunc 2>/dev/null"
+says 2 'training label 255 at item 12' train --data bad --net mlp -o never
+bad 'labels with gaps' 'no item has label 4' "printf '\006\007' | dd of=$labels bs=1 seek=20 conv=notrunc 2>/dev/null"
+bad 'a damaged test label' 'test label 200 at item 12' \
+    "printf '\310' | dd of=t10k-labels-idx1-ubyte bs=1 seek=20 conv=notrunc 2>/dev/null"
+says 2 'but the net knows 4 classes' eval good-run --data bad
+mkdir one && ./idx one 96 1
+says 2 'at least two classes are needed' train --data one --net "$net" -o never
+mkdir two && ./idx two 2 2
+says 2 'there is only 1 training image ' train --data two --net "$net" -o never
+says 2 'leave it out' train --data d --net 'flatten, linear 4, softmax' -o never
+says 2 'leave it out' train --data d --net 'flatten, linear 4, log_softmax' -o never
+ok 'nothing written for all these' test ! -e never
+says 0 'linear 128, relu, linear 4' train --data d --net mlp -e 1 -o preset
+says 0 'test accuracy' eval preset
+same 'the fitted net is kept' 1 "$(grep -c 'linear 128, relu, linear 4' preset/settings.json)"
+if [ -d /usr/share/datasets/fashion-mnist ]; then
+    ln -s /usr/share/datasets/fashion-mnist fashion
+    says 0 'test accuracy' train --data fashion --net 'maxpool 4, flatten, linear 10' -e 1 -b 500 -q -o fashion-run
+    ok 'names of its classes by any path' grep -qa trouser fashion-run/model.safetensors
+fi
 
 # ---- pictures
 says 0 'cnn.svg' draw cnn -o cnn.svg
