@@ -88,10 +88,10 @@ const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 /* The text of a net: a preset's, that of a file, or the words themselves. A copy to be freed, or NULL after a message. */
 char *cli_net_text(const char *typed);
 /* A net from a folder of a run (or a weights file), or from a text as above. NULL after a message. */
-nb_net      *cli_net_open(nb_context *nb, const char *typed, nb_dims input);
-bool         cli_is_saved_net(const char *typed); /* a folder, or a weights file: its net has its own input */
-bool         cli_takes_input(const cli_command *command, const cli_words *words); /* false after a message: --input with such a one */
-char        *cli_model_path(const char *typed); /* of the weights file; to be freed, or NULL after a message */
+nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input);
+bool    cli_is_saved_net(const char *typed); /* a folder, or a weights file: its net has its own input */
+bool    cli_takes_input(const cli_command *command, const cli_words *words); /* false after a message: --input with such a one */
+char   *cli_model_path(const char *typed);  /* of the weights file; to be freed, or NULL after a message */
 const nb_op *cli_op_find(const char *name); /* NULL after a message with a suggestion */
 bool         cli_is_folder(const char *path);
 bool         cli_exists(const char *path);

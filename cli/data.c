@@ -208,9 +208,9 @@ bool cli_fits(nb_net *net, const cli_data *d) {
     else if (*d->doubt)
         cli_error("%s: %s", d->name, d->doubt);
     else if (out.rank == 1)
-        cli_error(
-            "the net ends with %s number%s for each image, but %s has %lld classes (labels up to %lld): end it with 'linear %lld'",
-            a, cli_s(out.size[0]), d->name, classes, classes - 1, classes);
+        cli_error("the net ends with %s number%s for each image, but %s has %lld classes (labels up to %lld): end it with "
+                  "'linear %lld'",
+                  a, cli_s(out.size[0]), d->name, classes, classes - 1, classes);
     else
         cli_error("the net ends with %s numbers for each image, but one for each of the %lld classes of %s is needed: end it "
                   "with 'flatten, linear %lld'",

@@ -135,9 +135,8 @@ const cli_command cli_ops_command = {
     .name = "ops",
     .usage = "ops [NAME...]",
     .about = "list the operators with formula and derivative",
-    .details =
-        "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y, [c] is 1 where\n"
-        "c holds and else 0); with names, all that is known of those.",
+    .details = "Lists every operator with its formula and its derivative (dy is the derivative of the loss by y, [c] is 1 where\n"
+               "c holds and else 0); with names, all that is known of those.",
     .examples = "  nabla ops\n"
                 "  nabla ops matmul softmax\n",
     .options = options,

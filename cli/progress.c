@@ -87,8 +87,11 @@ static void draw(progress *p, const train_state *s, const char *what) {
     clock_text(is_early ? 0 : worked * (all - done) / (done > 0 ? done : 1), left);
     snprintf(head, sizeof head, "epoch %lld/%lld ", (long long)s->epoch + 1, (long long)p->epochs);
     snprintf(tail, sizeof tail, " %3.0f%%  %s%s  loss %.4f  accuracy %.4f  %.0f images/s",
-             100 * (double)s->batch / (double)p->steps, what ? what : is_early ? "" : left, what || is_early ? "" : " left", s->loss_sum / n,
-             s->correct / (n * (double)p->batch), images_per_second(p, s));
+             100 * (double)s->batch / (double)p->steps,
+             what       ? what
+             : is_early ? ""
+                        : left,
+             what || is_early ? "" : " left", s->loss_sum / n, s->correct / (n * (double)p->batch), images_per_second(p, s));
     room -= (int)strlen(head);
     int bar = room - (int)strlen(tail) < BAR ? room - (int)strlen(tail) : BAR;
     fprintf(stderr, "\r%s", head);

@@ -57,7 +57,9 @@ static bool resume_is_alone(const cli_words *words, const train_settings *s) {
 static bool are_complete(const train_settings *s) {
     if (!s->data)
         return cli_error("--data is missing: add --data fashion-mnist, or a folder with the four files of MNIST"), false;
-    if (!s->net) return cli_error("--net is missing: add --net cnn, mlp or lenet, or a text as in '%s help net'", cli_program().text), false;
+    if (!s->net)
+        return cli_error("--net is missing: add --net cnn, mlp or lenet, or a text as in '%s help net'", cli_program().text),
+               false;
     return true;
 }
 
@@ -71,8 +73,7 @@ static char *fit_preset(const train_settings *s, const cli_data *d) {
     snprintf(fitted, size, "%.*s %lld", (int)(last - text), text, (long long)classes);
     if (strcmp(text, fitted) == 0) return fitted;
     if (*d->doubt) return cli_error("%s: %s", d->name, d->doubt), free(fitted), NULL;
-    if (!s->quiet)
-        fprintf(stderr, "%s, for the %lld classes of %s: %s\n", s->preset, (long long)classes, d->name, fitted);
+    if (!s->quiet) fprintf(stderr, "%s, for the %lld classes of %s: %s\n", s->preset, (long long)classes, d->name, fitted);
     return fitted;
 }
 

@@ -286,7 +286,8 @@ void train_print(const run_folder *f, const train_settings *s, const train_state
 
 static int explain_failure(const trainer *t) {
     if (nb_error_status(t->nb) != NB_IO || !cli_exists(t->folder->checkpoint)) return cli_report(t->nb);
-    return cli_error("%s; then go on: %s train --resume %s", nb_error(t->nb), cli_program().text, cli_shell(t->folder->path).text);
+    return cli_error("%s; then go on: %s train --resume %s", nb_error(t->nb), cli_program().text,
+                     cli_shell(t->folder->path).text);
 }
 
 /* Neither end nor memory of an end: what the user is told, and the exit code. */
@@ -295,10 +296,11 @@ static int explain(trainer *t) {
     const train_state *s = &t->state;
     progress_end(&t->progress);
     if (nb_error_status(nb) == NB_NOT_FINITE) {
-        cli_error("training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g); with --force it replaces this "
-                  "run",
-                  (long long)s->epoch + 1, t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring,
-                  nb_error(nb), t->settings->lr);
+        cli_error(
+            "training stopped in epoch %lld, %s step %lld: %s. A smaller --lr may help (it is %g); with --force it replaces this "
+            "run",
+            (long long)s->epoch + 1, t->is_scoring ? "in the validation after" : "in", (long long)s->step + !t->is_scoring,
+            nb_error(nb), t->settings->lr);
         return CLI_NO;
     }
     if (nb_error(nb) || !stopped || !save_checkpoint(t)) return explain_failure(t);
