@@ -143,6 +143,10 @@ bool nb__schedule(nb_program *p);
 bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
 
+/* simplify.c: FNV-1a of bytes, going on from h. */
+#define NB__HASH_START UINT64_C(14695981039346656037)
+uint64_t nb__hash(uint64_t h, const void *data, size_t n);
+
 /* compile.c */
 nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how); /* never NULL but without memory for the struct */
 void        nb__program_free(nb_program *p);

@@ -5,17 +5,17 @@
 #include "ops.h"
 #include "program.h"
 
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t n) {
+uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
     const unsigned char *b = data;
     for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 1099511628211u; /* FNV-1a */
     return h;
 }
 
 static uint64_t hash_node(const nb__node *n) {
-    uint64_t h = hash_bytes(14695981039346656037u, &n->op, sizeof n->op);
-    h = hash_bytes(h, n->in, (size_t)n->n_in * sizeof *n->in);
-    h = hash_bytes(h, n->shape.size, (size_t)n->shape.rank * sizeof *n->shape.size);
-    return n->attr ? hash_bytes(h, n->attr, n->op->attr_size) : h;
+    uint64_t h = nb__hash(NB__HASH_START, &n->op, sizeof n->op);
+    h = nb__hash(h, n->in, (size_t)n->n_in * sizeof *n->in);
+    h = nb__hash(h, n->shape.size, (size_t)n->shape.rank * sizeof *n->shape.size);
+    return n->attr ? nb__hash(h, n->attr, n->op->attr_size) : h;
 }
 
 static bool equal(const nb__node *a, const nb__node *b) {

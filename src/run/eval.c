@@ -88,12 +88,6 @@ static bool make_key(nb_context *nb, nb_list graph, nb_list roots, writer *w) {
     return true;
 }
 
-static uint64_t hash(const writer *w) {
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < w->n; i++) h = (h ^ (unsigned char)w->at[i]) * 1099511628211u; /* FNV-1a */
-    return h;
-}
-
 static void drop(nb_program **slot) {
     nb__program_free(*slot);
     *slot = NULL;
@@ -147,7 +141,7 @@ static nb_program *find_program(nb_context *nb, nb_list roots, const writer *key
     if (!c && !(c = nb->cache = nb_alloc(nb, sizeof *c))) return NULL;
     if (c->n_released != nb->n_released) drop_released(c);
     c->n_released = nb->n_released;
-    uint64_t     h = hash(key);
+    uint64_t     h = nb__hash(NB__HASH_START, key->at, key->n);
     nb_program **oldest = &c->program[0], *p = NULL;
     for (int i = 0; i < CACHE_SIZE && !p; i++) {
         nb_program *q = c->program[i];
