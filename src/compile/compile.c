@@ -1,4 +1,5 @@
 /* compile.c: the passes one after the other. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,22 +24,43 @@ static void free_program(void *object) {
 
 void nb__program_free(nb_program *p) { free_program(p); }
 
+/* The words of NABLA_PASSES, and what each switches. */
+static const struct {
+    const char *name;
+    size_t      flag;
+} pass[] = {
+    {"simplify", offsetof(nb__compile, simplify)},
+    {"layout", offsetof(nb__compile, layout)},
+    {"fuse", offsetof(nb__compile, fuse)},
+    {"memory", offsetof(nb__compile, memory)},
+};
+enum { PASSES = sizeof pass / sizeof *pass };
+
+const char *nb__pass_name(int i) { return i >= 0 && i < PASSES ? pass[i].name : NULL; }
+
+static void unknown_pass(nb_context *nb, int n, const char *word) {
+    char known[256] = "";
+    for (int i = 0; i < PASSES; i++) {
+        strcat(known, pass[i].name);
+        strcat(known, ", ");
+    }
+    nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of %sall, none", n, word, known);
+}
+
 /* Comma-separated passes; the reference kernels get none. */
 bool nb__parse_passes(nb_context *nb, const char *text, nb__compile *how) {
-    bool *const flag[] = {&how->simplify, &how->layout, &how->fuse, &how->memory};
-    const char *name[] = {"simplify", "layout", "fuse", "memory"};
-    bool        all = !text || !*text || !strcmp(text, "all");
-    for (int i = 0; i < 4; i++) *flag[i] = all;
+    bool all = !text || !*text || !strcmp(text, "all");
+    for (int i = 0; i < PASSES; i++) *(bool *)((char *)how + pass[i].flag) = all;
     if (all || !strcmp(text, "none")) return true;
     while (*text) {
         size_t n = strcspn(text, ",");
         int    i = 0;
-        while (i < 4 && (strlen(name[i]) != n || strncmp(name[i], text, n) != 0)) i++;
-        if (i == 4) {
-            nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of simplify, layout, fuse, memory, all, none", (int)n, text);
+        while (i < PASSES && (strlen(pass[i].name) != n || strncmp(pass[i].name, text, n) != 0)) i++;
+        if (i == PASSES) {
+            unknown_pass(nb, (int)n, text);
             return false;
         }
-        *flag[i] = true;
+        *(bool *)((char *)how + pass[i].flag) = true;
         text += n + (text[n] == ',');
     }
     return true;

@@ -151,6 +151,7 @@ uint64_t nb__hash(uint64_t h, const void *data, size_t n);
 nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how); /* never NULL but without memory for the struct */
 void        nb__program_free(nb_program *p);
 bool        nb__parse_passes(nb_context *nb, const char *text, nb__compile *how);
+const char *nb__pass_name(int i); /* the words of NABLA_PASSES; NULL after the last */
 /* The same program, every operator a step of its own: to find out where something arose. NULL: no memory. */
 nb_program *nb__unfused(nb_program *p);
 void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
