@@ -160,6 +160,13 @@ NB_API int         nb_threads(nb_context *nb);
 NB_API const char *nb_kernels(nb_context *nb);   /* "v3", say */
 NB_API const char *nb_libraries(void);           /* "oneDNN 2.6.3, zlib 1.2.13, jansson 2.14" */
 
+/* What the machine can do at most with this context's threads and instruction set: the yardstick of profiles and benchmarks. */
+typedef struct nb_machine {
+    double gflops; /* 1e9 operations a second on f32 in registers; a multiply-add counts as two */
+    double gbytes; /* 1e9 bytes a second, read and written, of a copy that no cache holds */
+} nb_machine;
+NB_API nb_machine nb_measure_machine(nb_context *nb); /* takes about a tenth of a second; zeros without memory */
+
 /* ------------------------------------------------------------------------------------------------------------ leaf tensors -- */
 
 /* A kept tensor to be filled before each run (nb_set); zeros at first. Its shape is fixed. */
