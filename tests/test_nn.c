@@ -39,7 +39,7 @@ static const struct {
     {"batchnorm_rows", "batchnorm eps=1e-3 momentum=0.3", {2, {5, 3}}, NB_TRAIN},
     {"batchnorm_plain", "batchnorm affine=no", {2, {5, 3}}, NB_TRAIN},
     {"batchnorm_eval", "batchnorm", {4, {2, 2, 4, 4}}, NB_EVAL},
-    {"layernorm", "layernorm", {3, {3, 2, 3}}, NB_TRAIN},
+    {"layernorm", "layernorm axes=2", {3, {3, 2, 3}}, NB_TRAIN},
     {"layernorm_plain", "layernorm affine=no eps=0.001", {2, {3, 4}}, NB_TRAIN},
     {"flatten", "flatten", {3, {2, 2, 3}}, NB_TRAIN},
     {"prelu", "prelu", {4, {2, 2, 4, 4}}, NB_TRAIN},

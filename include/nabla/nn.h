@@ -64,6 +64,19 @@ NB_API nb_layer *nb_layer_batch_norm(nb_context *nb, int64_t features, const nb_
 /* The same formula over the last axes, whose sizes are `shape`; no running values.    Ba et al., Layer Normalization, 2016 */
 NB_API nb_layer *nb_layer_layer_norm(nb_context *nb, nb_dims shape, const nb_norm_options *options);
 
+/* Layers over sequences [N,T,features]. The first takes whole numbers, i64 or i32, of any shape, and gives each its row of a table; the
+ * second adds a learned row to each step. Tables are drawn from the normal law. */
+NB_API nb_layer *nb_layer_embedding(nb_context *nb, int64_t count, int64_t features); /* weight [count,features]: [...] -> [...,features] */
+NB_API nb_layer *nb_layer_positions(nb_context *nb, int64_t steps, int64_t features); /* weight [steps,features]; T up to steps */
+/* nb_lstm: [N,T,in] -> [N,T,hidden]; weight_ih_l0 [4 hidden,in], weight_hh_l0 [4 hidden,hidden], bias_ih_l0, bias_hh_l0 [4 hidden]. */
+NB_API nb_layer *nb_layer_lstm(nb_context *nb, int64_t in, int64_t hidden, bool bias);
+/* Self-attention by several heads, each with features/heads of the features; causal: a step sees itself and those before it.
+ *     in_proj_weight [3 features,features] (q, k, v), in_proj_bias, out_proj.weight, out_proj.bias, as torch.nn.MultiheadAttention */
+NB_API nb_layer *nb_layer_attention(nb_context *nb, int64_t features, int64_t heads, bool causal, bool bias);
+/* x + self_attn(norm1(x)), then x + linear2(gelu_tanh(linear1(norm2(x)))); hidden 0: 4 features. The tensors are called as in
+ * torch.nn.TransformerEncoderLayer with norm_first.     Xiong et al., On Layer Normalization in the Transformer Architecture, 2020 */
+NB_API nb_layer *nb_layer_transformer(nb_context *nb, int64_t features, int64_t heads, int64_t hidden, bool causal);
+
 NB_API nb_layer *nb_layer_dropout(nb_context *nb, double p);
 NB_API nb_layer *nb_layer_dropout_channels(nb_context *nb, double p);
 NB_API nb_layer *nb_layer_flatten(nb_context *nb); /* [N, ...] -> [N, product] */
@@ -98,12 +111,13 @@ NB_API bool        nb_layer_cast(nb_layer *layer, nb_dtype dtype);
 typedef struct nb_net nb_net;
 
 /* A net from text, one layer after the other: "conv 32 3 pad=1, batchnorm, relu, maxpool 2, flatten, linear 10". input is the shape of
- * one item, without the batch. nb_net_language is the grammar. Errors quote the text and point at the character. */
+ * one item, without the batch; items are whole numbers if the first layer is embedding. nb_net_language is the grammar. Errors quote the text and point at the character. */
 NB_API nb_net     *nb_net_parse(nb_context *nb, const char *text, nb_dims input);
 NB_API nb_net     *nb_net_new(nb_context *nb, nb_layer *root, nb_dims input); /* around a layer, which then belongs to the net */
 NB_API void        nb_net_free(nb_net *net); /* before nb_close; its tensors are released */
 NB_API const char *nb_net_language(void);
-NB_API const char *nb_net_preset(const char *name); /* the text of "mlp", "cnn", "lenet"; NULL: unknown */
+NB_API const char *nb_net_preset(const char *name); /* the text of "mlp", "cnn", "lenet", "lstm", "gpt-s", "gpt-m"; NULL: unknown */
+NB_API nb_dims     nb_net_preset_input(const char *name); /* the shape of one item that it is meant for; rank -1: unknown */
 
 NB_API nb_tensor  *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode); /* x [N, input...] */
 NB_API nb_layer   *nb_net_root(nb_net *net);
@@ -111,6 +125,7 @@ NB_API nb_context *nb_net_context(const nb_net *net);
 NB_API nb_list     nb_net_parameters(nb_net *net); /* as of its root; of NULL {0,NULL} */
 NB_API nb_list     nb_net_state(nb_net *net);
 NB_API nb_dims     nb_net_input(const nb_net *net);  /* one item */
+NB_API nb_dtype    nb_net_input_dtype(nb_net *net); /* i64 when the first layer is an embedding, else as its tensors */
 NB_API nb_dims     nb_net_output(nb_net *net);       /* one item; rank -1 after an error */
 NB_API const char *nb_net_text(const nb_net *net);   /* what it was parsed from, or "" */
 

@@ -135,6 +135,7 @@ NB_API nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index);      /* y
 NB_API nb_tensor *nb_scatter_add(nb_tensor *x, int axis, nb_tensor *index, nb_tensor *source); /* x, plus source at the places; the adjoint of gather */
 NB_API nb_tensor *nb_index_select(nb_tensor *x, int axis, nb_tensor *index); /* rows (axis 0): index [any shape] replaces the axis; an embedding look-up */
 NB_API nb_tensor *nb_one_hot(nb_tensor *index, int64_t classes, nb_dtype dtype); /* [..., classes]: 1 at the index, else 0 */
+NB_API nb_tensor *nb_embedding(nb_tensor *weight, nb_tensor *index); /* rows of weight [V,D]: index [...] -> [...,D]   F */
 
 /* --------------------------------------------------------------------------------------------------------------- contractions -- */
 
@@ -148,6 +149,25 @@ NB_API nb_tensor *nb_matmul(nb_tensor *a, nb_tensor *b);
 
 /* y = x W^T + b:  x [..., in]   weight [out, in]   bias [out] or NULL   ->   [..., out].    F */
 NB_API nb_tensor *nb_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias);
+
+/* Scaled dot products: each row of q looks at all rows of k, and takes of v what it finds.   Vaswani et al., 2017
+ *
+ *     q [..., T, d]   k [..., S, d]   v [..., S, e]   ->   [..., T, e]     y = softmax(scale q k^T + mask) v
+ *
+ * Leading axes broadcast as in nb_matmul. A row that may see nothing is NaN.    F */
+typedef struct nb_attention_options {
+    bool       causal; /* row i sees rows 0..i of k only */
+    double     scale;  /* 0: 1/sqrt(d) */
+    nb_tensor *mask;   /* broadcast to [..., T, S]: bool, true where it may look, or F, added to the scores; NULL: none */
+} nb_attention_options;
+NB_API nb_tensor *nb_attention(nb_tensor *q, nb_tensor *k, nb_tensor *v, const nb_attention_options *options);
+
+/* Long short-term memory over all steps, from a state of zeros; gates in the order i, f, g, o.   Hochreiter & Schmidhuber, 1997
+ *
+ *     x [N,T,in]   weight_ih [4H,in]   weight_hh [4H,H]   biases [4H] or NULL   ->   h [N,T,H]
+ *     (i,f,g,o) = x_t W_ih^T + b_ih + h_(t-1) W_hh^T + b_hh
+ *     c_t = sigmoid(f) c_(t-1) + sigmoid(i) tanh(g)     h_t = sigmoid(o) tanh(c_t)    F */
+NB_API nb_tensor *nb_lstm(nb_tensor *x, nb_tensor *weight_ih, nb_tensor *weight_hh, nb_tensor *bias_ih, nb_tensor *bias_hh);
 
 /* How a window moves over an image; entries are {height, width}. Zeros mean: stride 1, padding 0, dilation 1, groups 1. */
 typedef struct nb_conv2d_options {

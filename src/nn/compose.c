@@ -53,6 +53,18 @@ nb_layer *nb_layer_sequential(nb_context *nb, int n, nb_layer *const *layers) {
     return nb__layer_end(l);
 }
 
+nb_layer *nb__layer_group(nb_context *nb, const char *type, int n, nb_layer *const *layers) {
+    nb_layer *l = check_inside(nb, type, n, layers) ? nb__layer_begin(nb, &sequential, 0, n) : NULL;
+    for (int i = n - 1; i >= 0; i--) {
+        if (l)
+            nb__layer_adopt(l, i, layers[i], "");
+        else
+            nb__layer_free(layers[i]);
+    }
+    if (l) l->type = type;
+    return nb__layer_end(l);
+}
+
 /* -------------------------------------------------------------------------------------------------------------------- residual */
 
 static nb_tensor *residual_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {

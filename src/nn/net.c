@@ -77,8 +77,7 @@ static void measure(nb_net *net) {
     nb_context *nb = net->nb;
     nb_dims     batch = {.rank = net->input.rank + 1, .size = {1}};
     for (int i = 0; i < net->input.rank; i++) batch.size[i + 1] = net->input.size[i];
-    nb_list    state = nb_layer_state(net->root);
-    nb_tensor *x = nb_zeros(nb, state.n ? nb_dtype_of(state.at[0]) : NB_F32, batch);
+    nb_tensor *x = nb_zeros(nb, nb_net_input_dtype(net), batch);
     nb_tensor *y = nb_layer_apply(net->root, x, NB_EVAL);
     if (nb_error(nb)) return;
     net->output = item_of(nb_shape_of(y));
@@ -150,6 +149,13 @@ nb_list     nb_net_parameters(nb_net *net) { return nb_layer_parameters(nb_net_r
 nb_list     nb_net_state(nb_net *net) { return nb_layer_state(nb_net_root(net)); }
 nb_dims     nb_net_input(const nb_net *net) { return net ? net->input : (nb_dims){.rank = -1}; }
 nb_dims     nb_net_output(nb_net *net) { return net ? net->output : (nb_dims){.rank = -1}; }
+
+nb_dtype nb_net_input_dtype(nb_net *net) {
+    if (net && net->n_leaves && net->leaves[0].layer->takes_indices) return NB_I64;
+    nb_list state = nb_net_state(net);
+    return state.n ? nb_dtype_of(state.at[0]) : NB_F32;
+}
+
 nb_context *nb_net_context(const nb_net *net) { return net ? net->nb : NULL; }
 const char *nb_net_text(const nb_net *net) { return net ? net->text : ""; }
 int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }

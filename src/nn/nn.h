@@ -46,6 +46,7 @@ struct nb_layer {
     bool                  is_named; /* by the user: a parent leaves it */
     bool                  is_root;  /* of a net */
     bool                  frozen;
+    bool                  takes_indices; /* whole numbers */
     nb_layer             *parent, **inside;
     int                   place, n_inside, height; /* place: in the parent; height: of layers inside layers below */
     nb__slot             *slots;
@@ -60,6 +61,7 @@ nb_tensor *nb__layer_slot(nb_layer *layer, const char *name, nb__role role, nb_d
 void       nb__layer_adopt(nb_layer *layer, int place, nb_layer *child, const char *name);
 nb_layer  *nb__layer_end(nb_layer *layer);
 
+nb_layer *nb__layer_group(nb_context *nb, const char *type, int n, nb_layer *const *layers); /* one after the other, without numbers; frees them after an error */
 bool      nb__is_number(const char *name); /* no letter but digits: only layers without a name have such */
 void      nb__layer_free(nb_layer *layer); /* that belongs to its context, at once */
 nb_layer *nb__layer_next(const nb_layer *top, const nb_layer *at); /* layers below top, parents first; NULL after the last */
@@ -89,12 +91,13 @@ typedef struct nb__reader {
     const char  *usage;
     nb_dims      shape; /* of one item, so far */
     nb_tensor   *x;     /* a value that would be there: [1, shape] */
+    nb_tensor   *input; /* that of the whole net */
     nb__argument arguments[NB__MAX_ARGUMENTS];
     int          n_arguments;
     const char  *known[NB__MAX_ARGUMENTS]; /* names that were asked for: suggestions */
     int          n_known, depth;
     nb_layer   **made; /* a stack: of nested lists too */
-    int          n_made;
+    int          n_made, n_layers; /* n_layers: in all so far */
     bool         failed;
 } nb__reader;
 
@@ -113,6 +116,8 @@ double  nb__option_real(nb__reader *r, const char *name, double otherwise, doubl
 bool    nb__option_flag(nb__reader *r, const char *name, bool otherwise); /* yes or no */
 /* The item must have that many axes; `remedy` says what to do else. */
 bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy);
+/* The items must be whole numbers: the net's own become such, if no layer came before. */
+bool nb__read_indices(nb__reader *r);
 /* "[32,14,14]", in memory of the caller */
 const char *nb__shape_text(nb_dims shape, char *text, size_t size);
 

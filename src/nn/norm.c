@@ -190,6 +190,12 @@ nb_layer *nb_layer_layer_norm(nb_context *nb, nb_dims shape, const nb_norm_optio
 nb_layer *nb__read_layernorm(nb__reader *r) {
     nb_norm_options o = {.eps = none_if_zero(nb__option_real(r, "eps", 1e-5, 0, 1e3)),
                          .plain = !nb__option_flag(r, "affine", true)};
+    nb_dims         last = {.rank = nb__option_size(r, "axes", r->shape.rank == 2 ? 1 : r->shape.rank)};
     if (!nb__read_rank(r, 1, NB_MAX_RANK - 1, "it needs features")) return NULL;
-    return nb_layer_layer_norm(r->nb, r->shape, &o);
+    if (last.rank > r->shape.rank) {
+        nb__read_error(r, r->word, "axes is %lld, but an item has %lld", (long long)last.rank, (long long)r->shape.rank);
+        return NULL;
+    }
+    for (int i = 0; i < last.rank; i++) last.size[i] = r->shape.size[r->shape.rank - last.rank + i];
+    return nb_layer_layer_norm(r->nb, last, &o);
 }

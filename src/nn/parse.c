@@ -46,7 +46,7 @@ static const char language[] = "A net is a list of layers, with commas or line e
                                "  leaky_relu [SLOPE=0.01] and elu [ALPHA=1] take a number; softmax is over the features.\n"
                                "\n"
                                "nets with a name:\n"
-#define PRESET(name, first, rest) "  " #name "\n      " first "\n      " rest "\n"
+#define PRESET(name, input, first, rest) "  " #name "\n      " first "\n      " rest "\n"
 #include "presets.def"
 #undef PRESET
                                "\n"
@@ -54,17 +54,32 @@ static const char language[] = "A net is a list of layers, with commas or line e
 
 const char *nb_net_language(void) { return language; }
 
-const char *nb_net_preset(const char *name) {
-    static const struct {
-        const char *name, *text;
-    } presets[] = {
-#define PRESET(name, first, rest) {#name, first " " rest},
+static const struct preset {
+    const char *name, *text;
+    int         rank;
+    int64_t     input[3];
+} presets[] = {
+#define SIZES(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}
+#define PRESET(name, input, first, rest) {#name, first " " rest, SIZES input},
 #include "presets.def"
 #undef PRESET
-    };
+#undef SIZES
+};
+
+static const struct preset *find_preset(const char *name) {
     for (size_t i = 0; name && i < sizeof presets / sizeof *presets; i++)
-        if (strcmp(name, presets[i].name) == 0) return presets[i].text;
+        if (strcmp(name, presets[i].name) == 0) return &presets[i];
     return NULL;
+}
+
+const char *nb_net_preset(const char *name) {
+    const struct preset *p = find_preset(name);
+    return p ? p->text : NULL;
+}
+
+nb_dims nb_net_preset_input(const char *name) {
+    const struct preset *p = find_preset(name);
+    return p ? nb_dims_of(p->rank, p->input) : (nb_dims){.rank = -1};
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- suggestions */
@@ -256,7 +271,7 @@ static nb_layer *read_layer(nb__reader *r, int place) {
     if (r->failed || !read_name(r, name)) return NULL;
     l = row < WORD_COUNT ? words[row].read(r) : nb__read_activation(r, activation);
     check_arguments(r);
-    if (l && r->usage[0] == '(' && !r->failed) { /* what comes after the brackets */
+    if (l && strchr(r->usage, '(') && !r->failed) { /* what comes after the brackets */
         read_arguments(r);
         read_name(r, name);
         check_arguments(r);
@@ -283,12 +298,21 @@ static bool probe(nb__reader *r, nb_layer *l, int place) {
     return true;
 }
 
-/* Layers up to the end of the text, or to the bracket that closes `open`: as a sequential one. */
-static nb_layer *read_list(nb__reader *r, const char *open) {
+enum { MOST_LAYERS = 10000 }; /* brackets with repeat can mean many by few words */
+
+static nb_layer *too_many(nb__reader *r) {
+    r->word = NULL;
+    nb__read_error(r, r->at, "these are more than %d layers", MOST_LAYERS);
+    return NULL;
+}
+
+/* Layers up to the end of the text, or to the bracket that closes `open`: as a sequential one. A single one without a name stays as it
+ * is if `plain`. */
+static nb_layer *read_list(nb__reader *r, const char *open, bool plain) {
     int first = r->n_made;
     for (skip_lines(r); *r->at && *r->at != ')' && !r->failed; skip_lines(r)) {
         int       place = r->n_made - first;
-        nb_layer *l = read_layer(r, place);
+        nb_layer *l = ++r->n_layers > MOST_LAYERS ? too_many(r) : read_layer(r, place);
         if (!l) break;
         r->made[r->n_made++] = l;
         if (!probe(r, l, place)) {
@@ -307,7 +331,11 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
     if (r->n_made == first && !r->failed)
         nb__read_error(r, open ? open : r->text,
                        open ? "there are no layers" : "there are no layers: write some, as in flatten, linear 10");
-    nb_layer *list = r->failed ? NULL : nb_layer_sequential(r->nb, r->n_made - first, r->made + first);
+    nb_layer *list = NULL;
+    if (!r->failed && plain && r->n_made == first + 1 && !r->made[first]->is_named)
+        list = r->made[first];
+    else if (!r->failed)
+        list = nb_layer_sequential(r->nb, r->n_made - first, r->made + first);
     for (int i = first; i < r->n_made && !list; i++)
         if (!r->made[i]->parent) nb__layer_free(r->made[i]);
     r->n_made = first;
@@ -316,7 +344,7 @@ static nb_layer *read_list(nb__reader *r, const char *open) {
 }
 
 /* "(layers)" after a word. The value so far is the same afterwards: the layer around them says what it makes of it. */
-static nb_layer *read_group(nb__reader *r) {
+static nb_layer *read_group(nb__reader *r, bool plain) {
     check_arguments(r);
     nb__reader outer = *r;
     if (!r->failed && *r->at != '(')
@@ -325,7 +353,10 @@ static nb_layer *read_group(nb__reader *r) {
     if (r->failed) return NULL;
     const char *open = r->at++;
     r->depth++;
-    nb_layer *list = read_list(r, open);
+    nb_layer *list = read_list(r, open, plain);
+    if (outer.x == outer.input) outer.x = r->input;
+    outer.input = r->input;
+    outer.n_layers = r->n_layers;
     outer.at = list ? r->at + 1 : r->at;
     outer.failed = r->failed;
     outer.n_arguments = 0;
@@ -333,11 +364,11 @@ static nb_layer *read_group(nb__reader *r) {
     return list;
 }
 
-nb_layer *nb__read_sequential(nb__reader *r) { return read_group(r); }
+nb_layer *nb__read_sequential(nb__reader *r) { return read_group(r, false); }
 
 nb_layer *nb__read_residual(nb__reader *r) {
     const char *at = r->word;
-    nb_layer   *inner = read_group(r);
+    nb_layer   *inner = read_group(r, false);
     if (!inner) return NULL;
     nb_tensor *last = nb_layer_apply(inner, r->x, NB_EVAL);
     nb_dims    out = nb_shape_of(last);
@@ -356,6 +387,31 @@ nb_layer *nb__read_residual(nb__reader *r) {
     return l;
 }
 
+/* The text in the brackets is read N times: each copy gets the shape that the one before gives. */
+nb_layer *nb__read_repeat(nb__reader *r) {
+    int64_t n = nb__read_size(r, "N");
+    if (n > MOST_LAYERS) nb__read_error(r, r->word, "%lld times are more than %d layers", (long long)n, MOST_LAYERS);
+    nb_layer  **copies = r->failed ? NULL : nb_alloc(r->nb, (size_t)n * sizeof *copies);
+    nb_layer   *list = NULL;
+    nb_tensor  *x = r->x;
+    nb_dims     shape = r->shape;
+    const char *open = r->at;
+    int         made = 0;
+    for (; copies && made < n; made++) {
+        r->at = open;
+        copies[made] = read_group(r, true);
+        if (made == 0) x = r->x;
+        if (!copies[made] || !probe(r, copies[made], made)) break;
+    }
+    if (made == n) list = nb_layer_sequential(r->nb, made, copies);
+    for (int i = 0; i <= made && i < n && copies && !list; i++)
+        if (copies[i] && !copies[i]->parent) nb__layer_free(copies[i]);
+    nb_free(r->nb, copies);
+    r->x = x;
+    r->shape = shape;
+    return list;
+}
+
 nb_net *nb_net_parse(nb_context *nb, const char *text, nb_dims input) {
     if (nb_error(nb)) return NULL;
     nb_dims batch = {.rank = input.rank + 1, .size = {1}};
@@ -371,9 +427,9 @@ nb_net *nb_net_parse(nb_context *nb, const char *text, nb_dims input) {
     size_t room = 1;
     for (const char *c = text; *c; c++) room += *c == ',' || *c == '\n' || *c == '(' || *c == ')';
     nb__reader r = {.nb = nb, .text = text, .at = text, .shape = input};
-    r.x = nb_zeros(nb, NB_F32, batch);
+    r.x = r.input = nb_zeros(nb, NB_F32, batch);
     r.made = nb_alloc(nb, room * sizeof *r.made);
-    nb_layer *root = r.made && !nb_error(nb) ? read_list(&r, NULL) : NULL;
+    nb_layer *root = r.made && !nb_error(nb) ? read_list(&r, NULL, false) : NULL;
     nb_free(nb, r.made);
     return root ? nb__net_new(nb, root, input, text) : NULL;
 }

@@ -211,6 +211,14 @@ bool nb__option_flag(nb__reader *r, const char *name, bool otherwise) {
     return false;
 }
 
+bool nb__read_indices(nb__reader *r) {
+    if (r->failed) return false;
+    if (r->x == r->input) r->x = r->input = nb_zeros(r->nb, NB_I64, nb_shape_of(r->x));
+    if (nb_dtype_of(r->x) == NB_I64) return !nb_error(r->nb);
+    nb__read_error(r, r->word, "it looks up whole numbers, but gets what the layer before computes: it must come first");
+    return false;
+}
+
 bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy) {
     if (r->failed) return false;
     if (r->shape.rank >= low && r->shape.rank <= high) return true;
