@@ -9,7 +9,7 @@ enum { MOST = 512 }; /* numbers of a record */
 typedef struct record {
     int    count;
     double values[MOST];
-    char   words[512]; /* the line after the count */
+    char   words[1024]; /* the line after the count */
 } record;
 
 /* The record of that name; a missing one fails the test. The working folder is the project's. */

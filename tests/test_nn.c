@@ -41,6 +41,16 @@ static const struct {
     {"batchnorm_eval", "batchnorm", {4, {2, 2, 4, 4}}, NB_EVAL},
     {"layernorm", "layernorm axes=2", {3, {3, 2, 3}}, NB_TRAIN},
     {"layernorm_plain", "layernorm affine=no eps=0.001", {2, {3, 4}}, NB_TRAIN},
+    {"layernorm_steps", "layernorm", {3, {2, 2, 3}}, NB_TRAIN},
+    {"linear_steps", "linear 2", {3, {2, 2, 3}}, NB_TRAIN},
+    {"embedding", "embedding 5 3", {2, {2, 4}}, NB_TRAIN},
+    {"positions", "embedding 5 3, positions", {2, {2, 4}}, NB_TRAIN},
+    {"lstm", "lstm 2", {3, {2, 4, 3}}, NB_TRAIN},
+    {"lstm_plain", "lstm 3 bias=no", {3, {3, 2, 2}}, NB_TRAIN},
+    {"attention", "attention 2", {3, {2, 3, 4}}, NB_TRAIN},
+    {"attention_causal", "attention 2 causal=yes bias=no", {3, {2, 4, 4}}, NB_TRAIN},
+    {"transformer", "transformer 2", {3, {2, 3, 4}}, NB_TRAIN},
+    {"gpt", "embedding 5 4, positions, repeat 2 (transformer 2 hidden=4 causal=yes), layernorm, linear 5 bias=no", {2, {2, 4}}, NB_TRAIN},
     {"flatten", "flatten", {3, {2, 2, 3}}, NB_TRAIN},
     {"prelu", "prelu", {4, {2, 2, 4, 4}}, NB_TRAIN},
     {"prelu_each", "prelu each=channel", {4, {2, 2, 4, 4}}, NB_TRAIN},
@@ -85,13 +95,20 @@ static void set_buffers(nb_context *nb, nb_list state, nb_list parameters) {
 }
 
 static void check_names(const char *name, nb_list state) {
-    char   names[512] = "";
+    char   names[1024] = "";
     record r = golden("%s.names", name);
     for (int i = 0; i < state.n; i++) {
         if (i) strcat(names, " ");
         strcat(names, nb_name(state.at[i]));
     }
     assert_string_equal(names, r.words);
+}
+
+/* Whole numbers 0..4 for an embedding of 5, as in the script. */
+static nb_tensor *indices(nb_context *nb, nb_dims shape) {
+    int64_t value[MOST];
+    for (int i = 0; i < MOST; i++) value[i] = i * 7 % 5;
+    return nb_from(nb, NB_I64, shape, value);
 }
 
 static void check_layer(int i) {
@@ -106,8 +123,9 @@ static void check_layer(int i) {
     set_all(nb, w, 10);
     if (layers[i].mode == NB_EVAL) set_buffers(nb, nb_net_state(net), w);
     check_names(name, nb_net_state(net));
-    nb_tensor *x = nb_param(nb, "x", fill(nb, NB_F64, layers[i].shape, 1));
-    nb_list    trained = nb_list_join(nb, nb_list_of(nb, x), w);
+    bool       is_embedding = nb_net_input_dtype(net) == NB_I64;
+    nb_tensor *x = nb_param(nb, "x", is_embedding ? indices(nb, layers[i].shape) : fill(nb, NB_F64, layers[i].shape, 1));
+    nb_list    trained = is_embedding ? w : nb_list_join(nb, nb_list_of(nb, x), w);
 
     nb_tensor *y = nb_net_apply(net, x, layers[i].mode);
     nb_list    g = nb_grads(y, fill(nb, NB_F64, nb_shape_of(y), 2), trained);
@@ -315,6 +333,20 @@ static void check_init(nb_tensor *t, bool done, const char *name, double toleran
     compare_end(&c);
 }
 
+static nb_layer *make_embedding(nb_context *nb, int64_t n) { return nb_layer_embedding(nb, n, 4); }
+static nb_layer *make_lstm(nb_context *nb, int64_t n) { return nb_layer_lstm(nb, n, 2, true); }
+static nb_layer *make_attention(nb_context *nb, int64_t n) { return nb_layer_attention(nb, n, 2, false, true); }
+static nb_layer *make_transformer(nb_context *nb, int64_t n) { return nb_layer_transformer(nb, n, 2, 8, true); }
+
+static void check_layer_init(nb_context *nb, const char *name, int64_t n, double tolerance,
+                             nb_layer *make(nb_context *nb, int64_t n)) {
+    nb_seed(nb, 7);
+    nb_list    w = nb_layer_parameters(make(nb, n));
+    comparison c = compare_with("init.%s", name, tolerance);
+    for (int i = 0; i < w.n; i++) compare_tensor(&c, w.at[i]);
+    compare_end(&c);
+}
+
 static void test_initial_values(void **state) {
     (void)state;
     nb_context *nb = nb_open(NULL);
@@ -355,6 +387,10 @@ static void test_initial_values(void **state) {
     c = compare_with("%s", "init.net", 0);
     for (int i = 0; i < w.n; i++) compare_tensor(&c, w.at[i]);
     compare_end(&c);
+    check_layer_init(nb, "embedding", 5, 1e-6, make_embedding);
+    check_layer_init(nb, "lstm", 3, 0, make_lstm);
+    check_layer_init(nb, "attention", 4, 0, make_attention);
+    check_layer_init(nb, "transformer", 4, 0, make_transformer);
     nb_close(nb);
 }
 

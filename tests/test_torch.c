@@ -2,7 +2,7 @@
  * 1e-9, in f32 to what its 24 bits allow. A program in itself, not cmocka: a case a line. */
 #include "test.h"
 
-enum { OPERANDS = 4, ELEMENTS = 2048 };
+enum { OPERANDS = 5, ELEMENTS = 2048 };
 
 typedef struct operand {
     nb_dtype dtype;
@@ -264,6 +264,13 @@ static nb_tensor *build(nb_context *nb, const char *case_name, nb_dtype real, nb
     if (!strcmp(name, "scatter_add")) return nb_scatter_add(x[0], first ? 0 : 1, x[1], x[2]);
     if (!strcmp(name, "index_select")) return nb_index_select(x[0], !strcmp(variant, "second") ? 1 : 0, x[1]);
     if (!strcmp(name, "one_hot")) return nb_one_hot(x[0], 4, real);
+    if (!strcmp(name, "embedding")) return nb_embedding(x[0], x[1]);
+    if (!strcmp(name, "attention")) {
+        nb_attention_options o = {.causal = !strcmp(variant, "causal"), .mask = n > 3 ? x[3] : NULL};
+        if (!strcmp(variant, "scale")) o.scale = 0.3;
+        return nb_attention(x[0], x[1], x[2], &o);
+    }
+    if (!strcmp(name, "lstm")) return nb_lstm(x[0], x[1], x[2], n > 3 ? x[3] : NULL, n > 4 ? x[4] : NULL);
     if (!strcmp(name, "linear")) return nb_linear(x[0], x[1], n > 2 ? x[2] : NULL);
     if (!strcmp(name, "conv2d")) return convolve(variant, x, n);
     if (!strcmp(name, "conv2d_input_grad"))

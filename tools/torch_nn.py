@@ -62,6 +62,53 @@ class Residual(nn.Module):
         return x + y
 
 
+class Positions(nn.Module):
+    def __init__(self, steps, features):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(steps, features))
+
+    def forward(self, x):
+        return x + self.weight
+
+
+class LSTM(nn.LSTM):
+    """Its outputs alone."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+def later(steps):
+    """What a causal step may not see."""
+    return torch.ones(steps, steps, dtype=torch.bool).triu(1)
+
+
+class Attention(nn.MultiheadAttention):
+    """Of x to itself."""
+
+    def __init__(self, features, heads, causal, **options):
+        super().__init__(features, heads, batch_first=True, **options)
+        self.causal = causal
+
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False, attn_mask=later(x.shape[1]) if self.causal else None)[0]
+
+
+class Block(nn.Module):
+    """PyTorch's own layer, with its parts in the order in which they are applied: that is how Nabla lists them."""
+
+    def __init__(self, features, heads, hidden, causal):
+        super().__init__()
+        self.whole = [nn.TransformerEncoderLayer(features, heads, hidden, 0.0, lambda x: F.gelu(x, approximate="tanh"),
+                                                 batch_first=True, norm_first=True)]
+        for part in ("norm1", "self_attn", "norm2", "linear1", "linear2"):
+            self.add_module(part, getattr(self.whole[0], part))
+        self.causal = causal
+
+    def forward(self, x):
+        return self.whole[0](x, later(x.shape[1]) if self.causal else None)
+
+
 def layer(name, shape, *modules, evaluate=False):
     net = nn.Sequential(*modules).double()
     net.eval() if evaluate else net.train()
@@ -70,15 +117,19 @@ def layer(name, shape, *modules, evaluate=False):
     if evaluate:
         for i, b in enumerate(b for n, b in net.named_buffers() if not n.endswith("num_batches_tracked")):
             b.copy_(fill(30 + i, *b.shape).abs() + 0.5)
-    x = fill(1, *shape).requires_grad_()
+    if isinstance(modules[0], nn.Embedding):
+        x, trained = (torch.arange(shape.numel()) * 7 % modules[0].num_embeddings).reshape(shape), []
+    else:
+        x = fill(1, *shape).requires_grad_()
+        trained = [x]
     state = {k: v.clone() for k, v in net.state_dict().items()}
     y = net(x)
     y.backward(fill(2, *y.shape))
     put(f"{name}.y", y)
-    put(f"{name}.gradients", x.grad, *(p.grad for p in net.parameters()))
+    put(f"{name}.gradients", *(p.grad for p in [*trained, *net.parameters()]))
     net.load_state_dict(state)
     target = fill(3, *y.shape)
-    sgd = torch.optim.SGD([x, *net.parameters()], lr=0.05, momentum=0.9)
+    sgd = torch.optim.SGD([*trained, *net.parameters()], lr=0.05, momentum=0.9)
     losses = []
     for _ in range(STEPS):
         sgd.zero_grad()
@@ -112,6 +163,17 @@ def layers():
     layer("batchnorm_eval", image, nn.BatchNorm2d(2), evaluate=True)
     layer("layernorm", (3, 2, 3), nn.LayerNorm((2, 3)))
     layer("layernorm_plain", (3, 4), nn.LayerNorm(4, elementwise_affine=False, eps=1e-3))
+    layer("layernorm_steps", (2, 2, 3), nn.LayerNorm(3))
+    layer("linear_steps", (2, 2, 3), nn.Linear(3, 2))
+    layer("embedding", torch.Size((2, 4)), nn.Embedding(5, 3))
+    layer("positions", torch.Size((2, 4)), nn.Embedding(5, 3), Positions(4, 3))
+    layer("lstm", (2, 4, 3), LSTM(3, 2, batch_first=True))
+    layer("lstm_plain", (3, 2, 2), LSTM(2, 3, batch_first=True, bias=False))
+    layer("attention", (2, 3, 4), Attention(4, 2, False))
+    layer("attention_causal", (2, 4, 4), Attention(4, 2, True, bias=False))
+    layer("transformer", (2, 3, 4), Block(4, 2, 16, False))
+    layer("gpt", torch.Size((2, 4)), nn.Embedding(5, 4), Positions(4, 4), nn.Sequential(Block(4, 2, 4, True), Block(4, 2, 4, True)),
+          nn.LayerNorm(4), nn.Linear(4, 5, bias=False))
     layer("flatten", (2, 2, 3), nn.Flatten())
     layer("prelu", image, nn.PReLU())
     layer("prelu_each", image, nn.PReLU(2))
@@ -256,6 +318,10 @@ def initial_values():
     torch.manual_seed(7)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
     put("init.net", *net.parameters())
+    for name, make_layer in {"embedding": lambda: nn.Embedding(5, 4), "lstm": lambda: nn.LSTM(3, 2),
+                             "attention": lambda: nn.MultiheadAttention(4, 2), "transformer": lambda: Block(4, 2, 8, True)}.items():
+        torch.manual_seed(7)
+        put(f"init.{name}", *make_layer().parameters())
 
 
 def schedules():

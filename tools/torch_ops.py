@@ -304,6 +304,27 @@ def contractions():
     case("global_max_pool2d", lambda x: F.adaptive_max_pool2d(x, 1), x)
 
 
+def sequences():
+    case("embedding", lambda w, i: F.embedding(i, w), R(-1, 1, 5, 3), I(4, 1, 1, 0, 2, 4, shape=(2, 3)))
+    attend = F.scaled_dot_product_attention
+    case("attention", attend, R(-1, 1, 2, 3, 2), R(-1, 1, 2, 4, 2), R(-1, 1, 2, 4, 3))
+    case("attention.causal", lambda q, k, v: attend(q, k, v, is_causal=True), R(-2, 2, 2, 2, 4, 3), R(-2, 2, 2, 2, 4, 3), R(-1, 1, 2, 2, 4, 2))
+    case("attention.scale", lambda q, k, v: attend(q, k, v, scale=0.3), R(-2, 2, 3, 2), R(-2, 2, 3, 2), R(-1, 1, 3, 2))
+    q, v = R(-2, 2, 2, 3, 2), R(-1, 1, 2, 3, 2)
+    case("attention.added", lambda q, k, v, m: attend(q, k, v, m), q, q, v, R(-1, 1, 3, 3))
+    case("attention.chosen", lambda q, k, v, m: attend(q, k, v, m), q, q, v,
+         I(1, 0, 1, 1, 1, 0, 0, 0, 1, shape=(3, 3), dtype=torch.bool))
+
+    def lstm(x, *w):
+        n, h = len(x), w[1].shape[1]
+        state = torch.zeros(1, n, h, dtype=x.dtype)
+        return torch.lstm(x, (state, state), list(w), len(w) > 2, 1, 0.0, False, False, True)[0]
+
+    case("lstm", lstm, R(-1, 1, 2, 4, 3), R(-1, 1, 8, 3), R(-1, 1, 8, 2), R(-1, 1, 8), R(-1, 1, 8))
+    case("lstm.plain", lstm, R(-1, 1, 3, 2, 1), R(-1, 1, 12, 1), R(-1, 1, 12, 3))
+    case("lstm.one", lstm, R(-1, 1, 2, 1, 2), R(-1, 1, 4, 2), R(-1, 1, 4, 1), R(-1, 1, 4), R(-1, 1, 4))
+
+
 def creation():
     real = torch.float64
     case("full", lambda: torch.full((2, 3), 1.5, dtype=real))
@@ -314,5 +335,5 @@ def creation():
 
 
 print("# Written by tools/torch_ops.py with PyTorch %s." % torch.__version__.split("+")[0])
-for part in (binary, unary, softmaxes, reductions, shapes, contractions, creation):
+for part in (binary, unary, softmaxes, reductions, shapes, contractions, sequences, creation):
     part()
