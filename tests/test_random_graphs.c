@@ -1,350 +1,236 @@
-/* test_random_graphs.c: random graphs, compiled with all passes for the fast kernels, against the reference with none.
+/* test_random_graphs.c: random graphs, compiled with all passes, none, each one left out and a random choice of them, against the reference.
  *
  *     test_random_graphs [GRAPHS [FIRST SEED]]
  *
- * A graph grows by the operators' own samples, so a new operator takes part without an edit here: what a sample asks for as operands is made
- * of nodes that are there already, brought to the wanted shape by views and into the wanted range by bounded functions. Operators
- * that jump (floor, comparisons) get operands that have the same bits on both sides. */
-#include "test.h"
+ * Programs run more than once from the start: with assigns that change parameters, and with other inputs. Results are compared by the scaled
+ * residual of LAPACK's tests: the difference in units of eps times the largest element, or, for a graph that enlarges rounding errors
+ * by itself, in units of what the reference is off by (random_shrink.h). A rerun must give the same bits, and so must another number of threads. */
+#include "random_graph.h"
+#include "random_run.h"
+#include "random_shrink.h"
 
-#include "core.h"
+#include "program.h"
 
-enum { POOL = 400, LEAVES = 4, ROOTS = 16, MAX_OPS = 256 };
+enum { CONTEXTS = 4, MAX_PASSES = 32, MAX_VARIANTS = MAX_PASSES + 3 };
 
-static const nb_op *op_list[MAX_OPS];
-static int64_t      op_count[MAX_OPS];
-static int          op_samples[MAX_OPS];
-static int          n_ops, fewest_nodes = 1 << 30, most_nodes, ill_conditioned;
+typedef struct machine {
+    nb_context *reference, *spare, *fast[CONTEXTS];
+    char        variant[MAX_VARIANTS][320]; /* words of NABLA_PASSES: all, none, each one left out, and a random choice */
+    int         n_passes, n_variants;
+} machine;
 
-typedef struct builder {
-    nb_context  *nb;
-    uint64_t     seed;
-    nb_dtype     real;
-    nb_tensor   *leaf[LEAVES], *param, *pool[POOL];
-    int          n_pool, calls;
-    const nb_op *op;
-    nb_dims      shape; /* of the operands of an elementwise operator */
-} builder;
+static int     ill_conditioned, fewest_nodes = 1 << 30, most_nodes;
+static int64_t n_programs;
 
-static int64_t below(builder *b, int64_t n) { return (int64_t)(next_real(&b->seed) * (double)n); }
-static bool    chance(builder *b, double p) { return next_real(&b->seed) < p; }
+/* -------------------------------------------------------------------------------------------------------------------- which passes */
 
-/* ------------------------------------------------------------------------------------------------------------------ growing a graph */
-
-static bool jumps(const nb_op *op) {
-    static const char *const names[] = {"floor", "ceil", "round", "trunc", "sign", "mod", "cast", "bernoulli"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(names[i], op->name)) return true;
-    return !op->derivative && op->kind != NB_COMPOSITION;
+static void join_passes(const machine *m, uint32_t which, char *text, size_t size) {
+    text[0] = 0;
+    for (int i = 0; i < m->n_passes; i++)
+        if (which >> i & 1) snprintf(text + strlen(text), size - strlen(text), "%s%s", text[0] ? "," : "", nb__pass_name(i));
+    if (!text[0]) snprintf(text, size, "none");
 }
 
-static nb_dims reversed(nb_dims d) {
-    nb_dims r = d;
-    for (int i = 0; i < d.rank; i++) r.size[i] = d.size[d.rank - 1 - i];
-    return r;
+static void list_variants(machine *m) {
+    while (nb__pass_name(m->n_passes)) m->n_passes++;
+    uint32_t all = (UINT32_C(1) << m->n_passes) - 1;
+    join_passes(m, all, m->variant[0], sizeof m->variant[0]);
+    join_passes(m, 0, m->variant[1], sizeof m->variant[1]);
+    m->n_variants = 2;
+    for (int i = 0; i < m->n_passes; i++, m->n_variants++) join_passes(m, all & ~(UINT32_C(1) << i), m->variant[m->n_variants], sizeof m->variant[0]);
+    m->n_variants++; /* chosen for each graph */
 }
 
-/* x with another shape: its elements in another order, repeated or cut. */
-static nb_tensor *fit(builder *b, nb_tensor *x, nb_dims shape) {
-    int64_t n = nb__dims_count(shape), m = nb_count(x);
-    if (nb__dims_equal(x->shape, shape)) return shape.rank && chance(b, 0.2) ? nb_flip(x, nb_axes(below(b, shape.rank))) : x;
-    if (nb__dims_equal(x->shape, reversed(shape))) {
-        nb_dims axes = {.rank = shape.rank};
-        for (int i = 0; i < shape.rank; i++) axes.size[i] = shape.rank - 1 - i;
-        return nb_permute(x, axes);
-    }
-    if (m == 0 && n > 0) return fit(b, b->leaf[0], shape);
-    x = nb_reshape(x, nb_shape(m));
-    if (m < n) {
-        int64_t times = (n + m - 1) / m;
-        x = nb_reshape(nb_expand(x, nb_shape(times, m)), nb_shape(m * times));
-        m *= times;
-    }
-    int64_t first = below(b, m - n + 1), step = chance(b, 0.2) && first + 2 * n <= m ? 2 : 1;
-    return nb_reshape(nb_slice(x, 0, first, first + n * step, step), shape);
+/* ------------------------------------------------------------------------------------------------------------------------ building */
+
+static builder builder_of(nb_context *nb, uint64_t seed, nb_dtype type) {
+    return (builder){.nb = nb, .seed = seed * 2654435761u + 12345, .real = type};
 }
 
-/* Into [low, high]. Leaves lie in [-1, 1], where a product and a sum do it, exactly alike everywhere. */
-static nb_tensor *into_range(builder *b, nb_tensor *x, bool is_leaf, double low, double high) {
-    nb_context *nb = b->nb;
-    if (!is_leaf) {
-        switch (below(b, 4)) {
-        case 0: x = nb_tanh(x); break;
-        case 1: x = nb_sin(x); break;
-        case 2: x = nb_softsign(x); break;
-        default: x = nb_clamp(x, -0.99, 0.99);
-        }
-    }
-    return nb_add(nb_mul(x, nb_number(nb, 0.499 * (high - low))), nb_number(nb, 0.5 * (low + high)));
+static instance grown(nb_context *nb, uint64_t seed, nb_dtype type) {
+    builder b = builder_of(nb, seed, type);
+    nb_list roots = build(&b, seed % 8 != 3);
+    return instance_of(nb, roots);
 }
 
-static nb_tensor *real(nb_sampler *s, double low, double high, nb_dims wanted) {
-    builder *b = s->user;
-    nb_dims  shape = wanted;
-    if (b->op->kind == NB_ELEMENTWISE) {
-        shape = b->shape;
-        if (b->calls++ > 0 && shape.rank && chance(b, 0.3)) shape.size[below(b, shape.rank)] = 1;
-        if (b->calls > 1 && shape.rank && chance(b, 0.1)) {
-            for (int i = 1; i < shape.rank; i++) shape.size[i - 1] = shape.size[i];
-            shape.rank--;
-        }
-    }
-    bool       is_leaf = jumps(b->op) || chance(b, 0.2);
-    nb_tensor *x = is_leaf ? b->leaf[below(b, LEAVES)] : b->pool[chance(b, 0.5) ? b->n_pool - 1 : below(b, b->n_pool)];
-    for (int i = 0; i < LEAVES; i++) is_leaf |= x == b->leaf[i];
-    return into_range(b, fit(b, x, shape), is_leaf, low, high);
-}
-
-static nb_tensor *integer(nb_sampler *s, nb_dtype dtype, int64_t low, int64_t high, nb_dims wanted) {
-    builder *b = s->user;
-    nb_dims  shape = b->op->kind == NB_ELEMENTWISE ? b->shape : wanted;
-    int64_t  n = nb__dims_count(shape), *value = nb_alloc(s->nb, (size_t)(n + 1) * sizeof *value);
-    for (int64_t i = 0; i < n; i++) value[i] = low + below(b, high - low);
-    nb_tensor *t = nb_cast(nb_from(s->nb, NB_I64, shape, value), dtype);
-    nb_free(s->nb, value);
-    return t;
-}
-
-static void twice(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_tensor **dx, void *user) {
-    (void)xs;
-    (void)user;
-    dx[0] = nb_mul(dy, nb_number(nb_context_of(y), 2));
-}
-
-/* One more operator. */
-static void grow(builder *b) {
-    nb_sampler s = {b->nb, real, integer, b};
-    int        which = (int)below(b, n_ops);
-    b->op = op_list[which];
-    b->shape = nb_shape_of(b->pool[below(b, b->n_pool)]);
-    b->calls = 0;
-    nb_tensor *x = b->pool[below(b, b->n_pool)], *y = NULL;
-    if (!strcmp(b->op->name, "stop_gradient")) {
-        y = nb_add(nb_stop_gradient(x), x);
-    } else if (!strcmp(b->op->name, "with_derivative")) {
-        y = nb_with_derivative(x, nb_list_of(b->nb, x), twice, NULL);
-    } else if (b->op->sample) {
-        y = b->op->sample(&s, (int)below(b, op_samples[which]));
-        op_count[which]++;
-    }
-    if (!y) return;
-    if (nb_dtype_of(y) != b->real) y = nb_cast(y, b->real);
-    if (nb_count(y) > 5000) y = nb_slice(nb_reshape(y, nb_shape(nb_count(y))), 0, 7, 5000, 3);
-    if (b->n_pool < POOL) b->pool[b->n_pool++] = y;
-}
-
-static void make_leaves(builder *b) {
-    for (int i = 0; i < LEAVES; i++) {
-        nb_dims shape = {.rank = i == 0 ? 2 : below(b, 5)};
-        for (int k = 0; k < shape.rank; k++)
-            shape.size[k] = i == 0 || chance(b, 0.97) ? 1 + below(b, chance(b, 0.1) ? 40 : 6) : 0;
-        b->leaf[i] = b->pool[b->n_pool++] = nb_input(b->nb, "x", b->real, shape);
-    }
-    b->param = nb_param(b->nb, "p", nb_full(b->nb, b->real, nb_shape(3, 2), 0.25));
-}
-
-static void fill_leaves(builder *b, uint64_t seed, double noise) {
-    for (int i = 0; i < LEAVES; i++) {
-        int64_t n = nb_count(b->leaf[i]);
-        double *x = calloc((size_t)n + 1, sizeof *x);
-        float  *f = calloc((size_t)n + 1, sizeof *f);
-        for (int64_t k = 0; k < n; k++) {
-            x[k] = 2 * next_real(&seed) - 1;
-            x[k] *= 1 + noise * (2 * next_real(&seed) - 1);
-            f[k] = (float)x[k];
-        }
-        nb_set(b->leaf[i], b->real == NB_F32 ? (void *)f : (void *)x, nb_bytes(b->leaf[i]));
-        free(x);
-        free(f);
-    }
-}
-
-/* Results of a graph: some nodes, a sum's gradients for the leaves, and an assign. */
-static nb_list build(builder *b, int *nodes) {
-    nb_context *nb = b->nb;
-    make_leaves(b);
-    int      size = 5 + (int)below(b, 50);
-    uint64_t start = nb->serial;
-    for (*nodes = 0; *nodes < size && b->n_pool < POOL && !nb_error(nb);) {
-        grow(b);
-        int grown = (int)(nb->serial - start);
-        if (grown > 60 && b->n_pool > LEAVES + 1) { /* the last was too large a piece */
-            b->n_pool--;
-            break;
-        }
-        *nodes = grown;
-    }
-    nb_tensor *loss = nb_zeros(nb, b->real, nb_shape());
-    nb_list    roots = nb_list_new(nb, 2 + LEAVES + 3);
-    for (int i = 0; i < 3; i++) {
-        nb_tensor *y = b->pool[i == 0 ? b->n_pool - 1 : below(b, b->n_pool)];
-        loss = nb_add(loss, nb_sum(nb_mul(y, fit(b, b->leaf[0], nb_shape_of(y))), nb_axes(), false));
-        roots.at[i] = y;
-    }
-    nb_list g = nb_grads(loss, NULL, nb_list_from(nb, LEAVES, b->leaf));
-    for (int i = 0; i < LEAVES; i++) roots.at[3 + i] = g.at[i];
-    roots.at[3 + LEAVES] = loss;
-    roots.at[4 + LEAVES] =
-        nb_assign(b->param, nb_add(nb_mul(b->param, nb_number(nb, 0.5)), fit(b, b->pool[b->n_pool - 1], nb_shape(3, 2))));
-    return roots;
-}
-
-/* -------------------------------------------------------------------------------------------------------------- running, comparing */
-
-typedef struct results {
-    int     n;
-    int64_t count[ROOTS];
-    double *value[ROOTS];
-} results;
-
-static void drop(results *r) {
-    for (int i = 0; i < r->n; i++) free(r->value[i]);
-    r->n = 0;
-}
-
-static void keep(results *r, nb_tensor *t) {
-    const void *data = nb_data(t);
-    int64_t     n = nb_count(t);
-    if (!data) return;
-    r->count[r->n] = n;
-    double *v = r->value[r->n++] = calloc((size_t)n + 1, sizeof *v);
-    for (int64_t i = 0; i < n; i++)
-        v[i] = nb_dtype_of(t) == NB_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
-}
-
-static void count_operators(nb_context *nb, nb_list roots) {
+static bool has_random(nb_context *nb, nb_list roots) {
     nb_list graph = nb_graph(nb, roots);
     for (int i = 0; i < graph.n; i++)
-        for (int k = 0; k < n_ops; k++)
-            if (op_list[k] == graph.at[i]->op) op_count[k]++;
+        if (graph.at[i]->op->kind == NB_RANDOM) return true;
+    return false;
 }
 
-/* Builds and runs the graph of this seed in a context. noise > 0: with leaves that are a little off. */
-static results compute(nb_context *nb, uint64_t seed, const char *passes, double noise, int *nodes) {
-    builder b = {.nb = nb, .seed = seed * 2654435761u + 12345};
-    results r = {0};
-    b.real = seed % 5 == 4 ? NB_F64 : NB_F32;
-    nb_set_random(nb, (nb_random_state){seed, 0});
-    nb_list roots = build(&b, nodes);
-    fill_leaves(&b, seed, noise);
-    bool by_eval = seed % 4 == 3; /* define-by-run: no assigns there */
-    if (by_eval) roots.n--;
-    if (noise == 0 && !passes) count_operators(nb, roots);
-    if (by_eval) {
-        if (nb_eval(nb, roots))
-            for (int i = 0; i < roots.n; i++) keep(&r, roots.at[i]);
+/* ----------------------------------------------------------------------------------------------------------------------- comparing */
+
+typedef struct trial {
+    machine    *m;
+    uint64_t    seed;
+    nb_dtype    type;
+    int         runs;
+    double      eps;
+    instance    reference, fast;
+    nb_program *judge;
+    results    *want;
+    own_error   own;
+    nb_context *context;
+} trial;
+
+/* Only when there is a difference to be judged. */
+static const own_error *own_error_of(trial *t) {
+    if (t->own.is_known) return &t->own;
+    recipe r = recipe_of(&t->reference);
+    find_own_error(t->m->spare, &r, t->runs, t->eps, t->want, &t->own);
+    recipe_free(&r);
+    return &t->own;
+}
+
+static void describe(const trial *t, const char *passes, const residual *r, const results *got) {
+    const char *error = nb_error(t->fast.nb) ? nb_error(t->fast.nb) : nb_error(t->reference.nb);
+    printf("seed %llu %s, kernels %s, %d threads, passes %s: ", (unsigned long long)t->seed, nb_dtype_name(t->type), nb_kernels(t->context),
+           nb_threads(t->context), passes);
+    if (error || !same_form(got, t->want)) {
+        printf("%s\n", error ? error : "other results");
     } else {
-        nb_program *p = nb_compile_with(nb, roots, &(nb_compile_options){.passes = passes});
-        if (nb_run(p)) {
-            for (int i = 0; i + 1 < roots.n; i++) keep(&r, nb_output(p, i));
-            keep(&r, b.param);
-        }
-        nb_program_free(p);
+        const results *w = t->want;
+        int64_t        i = w->first[r->part] + r->at;
+        int            root = w->root[r->part];
+        printf("%s %d after run %d, element %lld: %.9g, not %.9g; scaled residual %.3g\n", root < 0 ? "kept tensor" : "root",
+               root < 0 ? -1 - root : root, w->run[r->part], (long long)r->at, got->value[i], w->value[i], r->ratio);
     }
-    for (int i = 0; i < LEAVES; i++) nb_release(b.leaf[i]);
-    nb_release(b.param);
-    nb_next_step(nb);
-    return r;
 }
 
-static double largest(const results *r, int k) {
-    double m = 1;
-    for (int64_t i = 0; i < r->count[k]; i++)
-        if (isfinite(r->value[k][i]) && fabs(r->value[k][i]) > m) m = fabs(r->value[k][i]);
-    return m;
+/* One choice of passes. */
+static bool check_variant(trial *t, const char *passes) {
+    static results got;
+    nb_program    *p = nb_compile_with(t->fast.nb, t->fast.roots, &(nb_compile_options){.passes = passes});
+    bool           ran = run_program(&t->fast, p, t->runs, 0, &got);
+    residual       r = ran ? compare(&got, t->want, t->eps, NULL) : (residual){INFINITY, 0, 0};
+    bool           needs_own = ran && r.ratio > MOST && same_form(&got, t->want);
+    n_programs++;
+    if (needs_own) r = compare(&got, t->want, t->eps, own_error_of(t));
+    if (r.ratio > MOST) describe(t, passes, &r, &got);
+    nb_error_clear(t->fast.nb);
+    nb_program_free(p);
+    return r.ratio <= MOST;
 }
 
-/* The worst difference, in parts of the largest element; *result: in which. */
-static double distance(const results *a, const results *b, int *result) {
-    double worst = 0;
-    *result = 0;
-    if (a->n != b->n) return INFINITY;
-    for (int k = 0; k < a->n; k++) {
-        double scale = largest(b, k);
-        for (int64_t i = 0; i < a->count[k]; i++) {
-            double x = a->value[k][i], y = b->value[k][i], d = fabs(x - y) / scale;
-            if (x == y || (isnan(x) && isnan(y))) continue;
-            if (!(d <= worst)) worst = isnan(d) ? INFINITY : d, *result = k;
-        }
-    }
-    return worst;
+static bool same_bits(const results *a, const results *b) {
+    return same_form(a, b) && !memcmp(a->value, b->value, (size_t)a->first[a->parts] * sizeof *a->value);
 }
 
-static const char *const result_name[] = {"a node",     "a node",     "a node",  "gradient 0", "gradient 1",
-                                          "gradient 2", "gradient 3", "the sum", "the assign"};
-
-/* An unlucky graph enlarges rounding errors by itself (a kink, a pole): how much, the reference tells from leaves that are a little off. */
-static double own_error(nb_context *reference, uint64_t seed, const results *want, double noise) {
-    double worst = 0;
-    int    nodes, at;
-    for (int i = 1; i <= 3; i++) {
-        results off = compute(reference, seed, "none", noise * i, &nodes);
-        double  d = distance(&off, want, &at);
-        drop(&off);
-        if (d > worst) worst = d;
+/* All passes again, in the same context, and with another number of threads. */
+static bool check_bits(trial *t) {
+    static results got, again;
+    nb_program    *p = nb_compile_with(t->fast.nb, t->fast.roots, NULL);
+    bool           good = run_program(&t->fast, p, t->runs, 0, &got) && run_program(&t->fast, p, t->runs, 0, &again);
+    nb_program_free(p);
+    if (!good) return true; /* told by check_variant */
+    if (!same_bits(&got, &again)) {
+        printf("seed %llu, kernels %s: a rerun gives other bits\n", (unsigned long long)t->seed, nb_kernels(t->context));
+        return false;
     }
-    return worst;
-}
-
-static bool check(nb_context *reference, nb_context *fast, uint64_t seed) {
-    int     nodes = 0, at = 0;
-    results want = compute(reference, seed, "none", 0, &nodes), got = compute(fast, seed, NULL, 0, &nodes);
-    double  d = want.n && got.n ? distance(&got, &want, &at) : INFINITY, tolerance = seed % 5 == 4 ? 1e-11 : 3e-5;
-    bool    good = d <= tolerance;
-    if (!good && want.n && got.n) {
-        double own = own_error(reference, seed, &want, seed % 5 == 4 ? 1e-15 : 3e-7);
-        if (d <= 30 * own) good = true, ill_conditioned++;
-    }
-    if (nodes < fewest_nodes) fewest_nodes = nodes;
-    if (nodes > most_nodes) most_nodes = nodes;
-    if (!good) {
-        const char *message = nb_error(fast) ? nb_error(fast) : nb_error(reference);
-        printf("seed %llu, %d nodes, %s: %s differs by %.3g. Again: test_random_graphs 1 %llu\n", (unsigned long long)seed, nodes,
-               nb_kernels(fast), message ? message : result_name[at], d, (unsigned long long)seed);
-    }
-    nb_error_clear(fast);
-    nb_error_clear(reference);
-    drop(&want);
-    drop(&got);
+    if (t->context != t->m->fast[0]) return true;
+    instance other = grown(t->m->fast[1], t->seed, t->type);
+    p = nb_compile_with(other.nb, other.roots, NULL);
+    good = !run_program(&other, p, t->runs, 0, &again) || same_bits(&got, &again);
+    if (!good) printf("seed %llu, kernels %s: 3 threads give other bits than 1\n", (unsigned long long)t->seed, nb_kernels(t->context));
+    nb_program_free(p);
+    instance_free(&other);
     return good;
 }
 
-/* The operators, and how many samples each has. */
-static void list_operators(nb_context *nb) {
-    for (; n_ops < MAX_OPS && nb_op_at(n_ops); n_ops++) {
-        builder    b = {.nb = nb, .real = NB_F32, .op = nb_op_at(n_ops)};
-        nb_sampler s = {nb, real, integer, &b};
-        make_leaves(&b);
-        b.shape = nb_shape_of(b.leaf[0]);
-        op_list[n_ops] = b.op;
-        while (b.op->sample && b.op->sample(&s, op_samples[n_ops])) op_samples[n_ops]++;
-        for (int i = 0; i < LEAVES; i++) nb_release(b.leaf[i]);
-        nb_release(b.param);
-        nb_next_step(nb);
+/* Define-by-run, with the passes that are the default. */
+static bool check_eval(trial *t) {
+    static results got;
+    if (t->seed % 8 != 3) return true;
+    instance g = grown(t->context, t->seed, t->type);
+    bool     good = nb_eval(g.nb, g.roots);
+    got.parts = 0;
+    if (!good) {
+        printf("seed %llu: nb_eval: %s\n", (unsigned long long)t->seed, nb_error(g.nb));
+    } else if (!has_random(g.nb, g.roots)) { /* they draw other numbers than a program's */
+        results want = *t->want;
+        for (int i = 0; i < g.roots.n; i++) keep(&got, 0, i, g.roots.at[i]->dtype, nb_data(g.roots.at[i]), nb_count(g.roots.at[i]));
+        want.parts = got.parts;
+        residual r = compare(&got, &want, t->eps, NULL);
+        if (r.ratio > MOST) r = compare(&got, &want, t->eps, own_error_of(t));
+        good = r.ratio <= MOST;
+        if (!good) describe(t, "of nb_eval", &r, &got);
     }
+    instance_free(&g);
+    return good;
+}
+
+static void report(trial *t, const char *passes) {
+    printf("  again: test_random_graphs 1 %llu\n", (unsigned long long)t->seed);
+    duel d = {nb_open(&(nb_options){.kernels = "reference"}), nb_open(&(nb_options){.kernels = nb_kernels(t->context)}), passes, t->eps, t->runs};
+    shrink(&t->fast, &d);
+    nb_close(d.reference);
+    nb_close(d.fast);
+    fflush(stdout);
+}
+
+static bool check(machine *m, uint64_t seed) {
+    static results want;
+    static trial   t;
+    t = (trial){.m = m, .seed = seed, .type = seed % 5 == 4 ? NB_F64 : NB_F32, .want = &want, .runs = seed % 8 == 3 ? 1 : 1 + (int)(seed % MAX_RUNS)};
+    t.eps = t.type == NB_F64 ? 0x1p-52 : 0x1p-23;
+    t.context = m->fast[seed % CONTEXTS];
+    t.reference = grown(m->reference, seed, t.type);
+    count_operators(m->reference, t.reference.roots);
+    int nodes = nb_graph(m->reference, t.reference.roots).n;
+    if (nodes < fewest_nodes) fewest_nodes = nodes;
+    if (nodes > most_nodes) most_nodes = nodes;
+    t.judge = nb_compile_with(m->reference, t.reference.roots, &(nb_compile_options){.passes = "none"});
+    t.fast = grown(t.context, seed, t.type);
+    bool good = run_program(&t.reference, t.judge, t.runs, 0, &want);
+    if (!good) printf("seed %llu: the reference fails: %s\n", (unsigned long long)seed, nb_error(m->reference));
+    uint64_t    choice = seed;
+    const char *failed = NULL;
+    next_real(&choice);
+    join_passes(m, (uint32_t)(next_real(&choice) * (double)(UINT32_C(1) << m->n_passes)), m->variant[m->n_variants - 1], sizeof m->variant[0]);
+    for (int i = 0; good && i < m->n_variants; i++)
+        if (!check_variant(&t, m->variant[i])) failed = failed ? failed : m->variant[i];
+    good = good && check_bits(&t) && check_eval(&t) && !failed;
+    if (failed) report(&t, failed);
+    ill_conditioned += t.own.is_known;
+    nb_program_free(t.judge);
+    instance_free(&t.reference);
+    instance_free(&t.fast);
+    return good;
 }
 
 int main(int argc, char **argv) {
-    int64_t     graphs = argc > 1 ? atoll(argv[1]) : is_long() ? 100000 : 2000;
-    uint64_t    first = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
-    int         passed = 0, failed = 0;
-    nb_context *reference = nb_open(&(nb_options){.kernels = "reference"});
-    nb_context *fast[] = {nb_open(NULL), nb_open(&(nb_options){.threads = 2}), nb_open(&(nb_options){.kernels = "baseline"})};
-    list_operators(reference);
-    for (int64_t i = 0; i < graphs; i++) {
-        bool good = check(reference, fast[(first + (uint64_t)i) % 3], first + (uint64_t)i);
+#ifdef NB_CHECK_BUILD
+    const int64_t share = 250;
+#else
+    const int64_t share = 2000;
+#endif
+    int64_t  graphs = argc > 1 ? atoll(argv[1]) : is_long() ? 10000 : share;
+    uint64_t first = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
+    int      passed = 0, failed = 0, rare = 0;
+    machine  m = {.reference = nb_open(&(nb_options){.kernels = "reference"})};
+    m.spare = nb_open(&(nb_options){.kernels = "reference"});
+    m.fast[0] = nb_open(NULL);
+    m.fast[1] = nb_open(&(nb_options){.threads = 3});
+    m.fast[2] = nb_open(&(nb_options){.kernels = "baseline"});
+    m.fast[3] = nb_open(&(nb_options){.kernels = nb__isa_find("v3") ? "v3" : "baseline"});
+    list_operators(m.reference);
+    list_variants(&m);
+    for (int64_t i = 0; i < graphs && failed < 20; i++) {
+        bool good = check(&m, first + (uint64_t)i);
         passed += good;
         failed += !good;
     }
-    int rare = 0;
     for (int k = 0; k < n_ops; k++) {
         printf("%s %lld  ", op_list[k]->name, (long long)op_count[k]);
-        if (op_count[k] < 20 && graphs >= 1000) printf("(rare)  "), rare++;
+        if (op_count[k] < 20 && graphs >= 2000) printf("(rare)  "), rare++;
     }
-    printf("\ngraphs of %d to %d nodes; %d with large rounding errors of their own\n", fewest_nodes, most_nodes, ill_conditioned);
-    if (ill_conditioned > graphs / 50 + 1) printf("too many of those\n"), failed++;
-    for (int i = 0; i < 3; i++) nb_close(fast[i]);
-    nb_close(reference);
+    printf("\ngraphs of %d to %d nodes, %lld programs; %d graphs with differences above %g eps\n", fewest_nodes, most_nodes, (long long)n_programs,
+           ill_conditioned, MOST);
+    for (int i = 0; i < CONTEXTS; i++) nb_close(m.fast[i]);
+    nb_close(m.spare);
+    nb_close(m.reference);
     printf("%d passed, %d failed\n", passed, failed + rare);
     return failed + rare > 0;
 }
