@@ -164,8 +164,10 @@ static void *contents(builder *b, nb_dtype dtype, int64_t n) {
     void *data = calloc((size_t)n + 1, sizeof(double));
     for (int64_t i = 0; i < n; i++) {
         float v = (float)(2 * next_real(&b->seed) - 1);
-        if (dtype == NB_F32) ((float *)data)[i] = v;
-        else ((double *)data)[i] = v;
+        if (dtype == NB_F32)
+            ((float *)data)[i] = v;
+        else
+            ((double *)data)[i] = v;
     }
     return data;
 }
@@ -194,7 +196,9 @@ static void add_updates(builder *b, nb_tensor *loss, nb_tensor **root, int *n) {
     nb_list w = nb_list_from(b->nb, PARAMS, b->param);
     /* eps: Adam's quotient of a gradient that is rounding error alone would be rounding error enlarged to 1. */
     switch (below(b, 4)) {
-    case 0: b->optimizer = nb_sgd(w, 0.01, &(nb_sgd_options){.momentum = 0.9, .nesterov = chance(b, 0.5), .weight_decay = 0.01}); break;
+    case 0:
+        b->optimizer = nb_sgd(w, 0.01, &(nb_sgd_options){.momentum = 0.9, .nesterov = chance(b, 0.5), .weight_decay = 0.01});
+        break;
     case 1: b->optimizer = nb_adam(w, 0.01, &(nb_adam_options){.eps = 0.1, .weight_decay = 0.01}); break;
     case 2: b->optimizer = nb_adamw(w, 0.01, &(nb_adam_options){.eps = 0.1, .weight_decay = 0.01}); break;
     default: {

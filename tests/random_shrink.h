@@ -109,10 +109,14 @@ static instance instantiate(nb_context *nb, const recipe *r, bool all, double no
         const recipe_node *d = &r->node[i];
         if ((!needed[i] && !d->is_kept) || d->n_in > 256) continue;
         for (int k = 0; k < d->n_in && !d->is_cut; k++) in[k] = made[d->in[k]];
-        if (d->is_cut || d->is_input) nb_set(made[i] = nb_input(nb, "x", d->dtype, d->shape), d->value, d->bytes);
-        else if (d->is_kept) made[i] = nb_param(nb, "p", nb_from(nb, d->dtype, d->shape, d->value));
-        else if (!d->n_in && d->value && d->op->kind == NB_LEAF && !d->attr) made[i] = nb_from(nb, d->dtype, d->shape, d->value);
-        else made[i] = nb_apply(nb, d->op, d->n_in, in, d->attr);
+        if (d->is_cut || d->is_input)
+            nb_set(made[i] = nb_input(nb, "x", d->dtype, d->shape), d->value, d->bytes);
+        else if (d->is_kept)
+            made[i] = nb_param(nb, "p", nb_from(nb, d->dtype, d->shape, d->value));
+        else if (!d->n_in && d->value && d->op->kind == NB_LEAF && !d->attr)
+            made[i] = nb_from(nb, d->dtype, d->shape, d->value);
+        else
+            made[i] = nb_apply(nb, d->op, d->n_in, in, d->attr);
         bool computes = !d->is_cut && d->op->kind != NB_LEAF && d->op->kind != NB_VIEW && d->op->kind != NB_ASSIGN;
         if (noise > 0 && computes && d->dtype <= NB_F64) made[i] = blurred(made[i], noise, &seed);
     }
@@ -150,9 +154,9 @@ static double judge(const recipe *r, const duel *d) {
     static results   want, got;
     static own_error own;
     double           ratio = 0;
-    instance    a = instantiate(d->reference, r, false, 0), b = instantiate(d->fast, r, false, 0);
-    nb_program *p = nb_compile_with(a.nb, a.roots, &(nb_compile_options){.passes = "none"});
-    nb_program *q = nb_compile_with(b.nb, b.roots, &(nb_compile_options){.passes = d->passes});
+    instance         a = instantiate(d->reference, r, false, 0), b = instantiate(d->fast, r, false, 0);
+    nb_program      *p = nb_compile_with(a.nb, a.roots, &(nb_compile_options){.passes = "none"});
+    nb_program      *q = nb_compile_with(b.nb, b.roots, &(nb_compile_options){.passes = d->passes});
     if (run_program(&a, p, d->runs, 0, &want)) {
         ratio = run_program(&b, q, d->runs, 0, &got) ? compare(&got, &want, d->eps, NULL).ratio : INFINITY;
         nb_program_free(p);
@@ -212,7 +216,8 @@ static void shrink(const instance *g, const duel *d) {
     recipe r = recipe_of(g);
     double first = judge(&r, d);
     if (!(first > MOST)) {
-        printf("  a copy of its nodes agrees (scaled residual %.3g): look at scopes and at assigns that nodes bring along\n", first);
+        printf("  a copy of its nodes agrees (scaled residual %.3g): look at scopes and at assigns that nodes bring along\n",
+               first);
     } else {
         bool learnt = learn_values(&r, d);
         for (bool smaller = true; smaller;) {
@@ -231,8 +236,10 @@ static void shrink(const instance *g, const duel *d) {
                     mark_needed(&r, needed);
                     if (!needed[i] || n->is_cut || n->is_kept || n->op->kind == NB_ASSIGN || !n->value) continue;
                     n->is_cut = true;
-                    if (judge(&r, d) > MOST) smaller = true;
-                    else n->is_cut = false;
+                    if (judge(&r, d) > MOST)
+                        smaller = true;
+                    else
+                        n->is_cut = false;
                 }
             free(needed);
         }

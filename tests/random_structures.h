@@ -62,8 +62,10 @@ static nb_tensor *rows(builder *b) {
 static nb_tensor *columns(builder *b) {
     nb_tensor *x = operand(b, some_shape(b, 2 + (int)below(b, 3)));
     nb_dims    a = nb_axes(0);
-    if (x->shape.rank == 4) a = nb_axes(0, 2, 3);
-    else if (x->shape.rank == 3 && chance(b, 0.5)) a = nb_axes(0, 1);
+    if (x->shape.rank == 4)
+        a = nb_axes(0, 2, 3);
+    else if (x->shape.rank == 3 && chance(b, 0.5))
+        a = nb_axes(0, 1);
     nb_tensor *m = nb_mean(x, a, true), *y = nb_sub(x, m);
     switch (below(b, 4)) {
     case 0: y = nb_mul(y, nb_rsqrt(nb_add(nb_mean(nb_square(y), a, true), number(b, 0.1)))); break;
@@ -108,9 +110,12 @@ static nb_tensor *recurrence(builder *b) {
     nb_tensor *xw = at_once ? nb_linear(x, w, bias) : NULL, *wu = joined ? nb_concat(nb_list_of(b->nb, w, u), 1) : NULL;
     for (int64_t t = 0; t < T; t++) {
         nb_tensor *xt = nb_squeeze(nb_slice(at_once ? xw : x, 0, t, t + 1, 1), nb_axes(0)), *z;
-        if (at_once) z = nb_add(xt, nb_matmul(h, nb_transpose(u, 0, 1)));
-        else if (joined) z = nb_linear(nb_concat(nb_list_of(b->nb, xt, h), 1), wu, bias);
-        else z = nb_add(nb_linear(xt, w, bias), nb_linear(h, u, NULL));
+        if (at_once)
+            z = nb_add(xt, nb_matmul(h, nb_transpose(u, 0, 1)));
+        else if (joined)
+            z = nb_linear(nb_concat(nb_list_of(b->nb, xt, h), 1), wu, bias);
+        else
+            z = nb_add(nb_linear(xt, w, bias), nb_linear(h, u, NULL));
         nb_list gate = nb_split(z, 1, H);
         c = nb_add(nb_mul(nb_sigmoid(gate.at[1]), c), nb_mul(nb_sigmoid(gate.at[0]), nb_tanh(gate.at[2])));
         h = all[t] = nb_mul(nb_sigmoid(gate.at[3]), nb_tanh(c));
@@ -122,15 +127,19 @@ static nb_tensor *recurrence(builder *b) {
 
 static nb_tensor *attention(builder *b) {
     int64_t    N = 1 + below(b, 3), T = 1 + below(b, 6), heads = 1 + below(b, 3), d = 1 + below(b, 4), E = heads * d;
-    nb_tensor *x = operand(b, nb_shape(N, T, E)), *qkv = nb_linear(x, operand(b, nb_shape(3 * E, E)), operand(b, nb_shape(3 * E)));
+    nb_tensor *x = operand(b, nb_shape(N, T, E)),
+              *qkv = nb_linear(x, operand(b, nb_shape(3 * E, E)), operand(b, nb_shape(3 * E)));
     nb_tensor *part[3];
     for (int i = 0; i < 3; i++) {
         nb_tensor *p = nb_slice(qkv, 2, i * E, (i + 1) * E, 1);
         part[i] = nb_permute(nb_reshape(p, nb_shape(N, T, heads, d)), nb_axes(0, 2, 1, 3));
     }
-    nb_tensor *score = nb_mul(nb_matmul(part[0], nb_transpose(part[1], 2, 3)), number(b, 0.7)), *ones = nb_ones(b->nb, b->real, nb_shape(T, T));
-    if (chance(b, 0.4)) score = nb_where(nb_greater(nb_tril(ones, 0), number(b, 0.5)), score, number(b, -INFINITY));
-    else if (chance(b, 0.5)) score = nb_add(score, nb_mul(nb_triu(ones, 1), number(b, -1e4)));
+    nb_tensor *score = nb_mul(nb_matmul(part[0], nb_transpose(part[1], 2, 3)), number(b, 0.7)),
+              *ones = nb_ones(b->nb, b->real, nb_shape(T, T));
+    if (chance(b, 0.4))
+        score = nb_where(nb_greater(nb_tril(ones, 0), number(b, 0.5)), score, number(b, -INFINITY));
+    else if (chance(b, 0.5))
+        score = nb_add(score, nb_mul(nb_triu(ones, 1), number(b, -1e4)));
     nb_tensor *p = nb_softmax(score, 3);
     if (chance(b, 0.2)) p = nb_dropout(p, number(b, 0.3));
     nb_tensor *y = nb_reshape(nb_permute(nb_matmul(p, part[2]), nb_axes(0, 2, 1, 3)), nb_shape(N, T, E));
@@ -163,9 +172,12 @@ static nb_tensor *image(builder *b) {
             x = chance(b, 0.7) ? nb_max_pool2d(x, &two) : nb_avg_pool2d(x, &two);
         }
     }
-    if (chance(b, 0.3)) x = nb_flatten(x, 1, -1);
-    else if (chance(b, 0.2)) x = nb_mean(x, nb_axes(2, 3), false);
-    else if (nb__dims_equal(x->shape, in->shape)) x = nb_add(x, in);
+    if (chance(b, 0.3))
+        x = nb_flatten(x, 1, -1);
+    else if (chance(b, 0.2))
+        x = nb_mean(x, nb_axes(2, 3), false);
+    else if (nb__dims_equal(x->shape, in->shape))
+        x = nb_add(x, in);
     return x;
 }
 
@@ -245,7 +257,8 @@ static nb_tensor *sum_of_products(builder *b) {
     bool       down = chance(b, 0.5);
     for (int64_t i = 0; i < T; i++) {
         int64_t    t = down ? T - 1 - i : i;
-        nb_tensor *at = nb_squeeze(nb_slice(a, 0, t, t + 1, 1), nb_axes(0)), *ct = nb_squeeze(nb_slice(c, 0, t, t + 1, 1), nb_axes(0));
+        nb_tensor *at = nb_squeeze(nb_slice(a, 0, t, t + 1, 1), nb_axes(0)),
+                  *ct = nb_squeeze(nb_slice(c, 0, t, t + 1, 1), nb_axes(0));
         nb_tensor *p = nb_matmul(nb_transpose(at, 0, 1), ct);
         sum = sum ? nb_add(sum, p) : p;
     }
@@ -272,6 +285,7 @@ static nb_tensor *large(builder *b) {
     return nb_mean(y, nb_axes(below(b, 2)), false);
 }
 
-static nb_tensor *(*const structures[])(builder *b) = {rows,  rows,  columns, both_ways, a_loss,    recurrence,      attention, image,
-                                                       image, dense, seams,   views,     embedding, sum_of_products, choice,    large};
+static nb_tensor *(*const structures[])(builder *b) = {rows,   rows,  columns, both_ways, a_loss, recurrence, attention,
+                                                       image,  image, dense,   seams,     views,  embedding,  sum_of_products,
+                                                       choice, large};
 enum { STRUCTURES = sizeof structures / sizeof *structures };

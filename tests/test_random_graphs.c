@@ -37,7 +37,8 @@ static void list_variants(machine *m) {
     join_passes(m, all, m->variant[0], sizeof m->variant[0]);
     join_passes(m, 0, m->variant[1], sizeof m->variant[1]);
     m->n_variants = 2;
-    for (int i = 0; i < m->n_passes; i++, m->n_variants++) join_passes(m, all & ~(UINT32_C(1) << i), m->variant[m->n_variants], sizeof m->variant[0]);
+    for (int i = 0; i < m->n_passes; i++, m->n_variants++)
+        join_passes(m, all & ~(UINT32_C(1) << i), m->variant[m->n_variants], sizeof m->variant[0]);
     m->n_variants++; /* chosen for each graph */
 }
 
@@ -86,8 +87,8 @@ static const own_error *own_error_of(trial *t) {
 
 static void describe(const trial *t, const char *passes, const residual *r, const results *got) {
     const char *error = nb_error(t->fast.nb) ? nb_error(t->fast.nb) : nb_error(t->reference.nb);
-    printf("seed %llu %s, kernels %s, %d threads, passes %s: ", (unsigned long long)t->seed, nb_dtype_name(t->type), nb_kernels(t->context),
-           nb_threads(t->context), passes);
+    printf("seed %llu %s, kernels %s, %d threads, passes %s: ", (unsigned long long)t->seed, nb_dtype_name(t->type),
+           nb_kernels(t->context), nb_threads(t->context), passes);
     if (error || !same_form(got, t->want)) {
         printf("%s\n", error ? error : "other results");
     } else {
@@ -133,7 +134,8 @@ static bool check_bits(trial *t) {
     instance other = grown(t->m->fast[1], t->seed, t->type);
     p = nb_compile_with(other.nb, other.roots, NULL);
     good = !run_program(&other, p, t->runs, 0, &again) || same_bits(&got, &again);
-    if (!good) printf("seed %llu, kernels %s: 3 threads give other bits than 1\n", (unsigned long long)t->seed, nb_kernels(t->context));
+    if (!good)
+        printf("seed %llu, kernels %s: 3 threads give other bits than 1\n", (unsigned long long)t->seed, nb_kernels(t->context));
     nb_program_free(p);
     instance_free(&other);
     return good;
@@ -150,7 +152,8 @@ static bool check_eval(trial *t) {
         printf("seed %llu: nb_eval: %s\n", (unsigned long long)t->seed, nb_error(g.nb));
     } else if (!has_random(g.nb, g.roots)) { /* they draw other numbers than a program's */
         results want = *t->want;
-        for (int i = 0; i < g.roots.n; i++) keep(&got, 0, i, g.roots.at[i]->dtype, nb_data(g.roots.at[i]), nb_count(g.roots.at[i]));
+        for (int i = 0; i < g.roots.n; i++)
+            keep(&got, 0, i, g.roots.at[i]->dtype, nb_data(g.roots.at[i]), nb_count(g.roots.at[i]));
         want.parts = got.parts;
         residual r = compare(&got, &want, t->eps, NULL);
         if (r.ratio > MOST) r = compare(&got, &want, t->eps, own_error_of(t));
@@ -163,7 +166,8 @@ static bool check_eval(trial *t) {
 
 static void report(trial *t, const char *passes) {
     printf("  again: test_random_graphs 1 %llu\n", (unsigned long long)t->seed);
-    duel d = {nb_open(&(nb_options){.kernels = "reference"}), nb_open(&(nb_options){.kernels = nb_kernels(t->context)}), passes, t->eps, t->runs};
+    duel d = {nb_open(&(nb_options){.kernels = "reference"}), nb_open(&(nb_options){.kernels = nb_kernels(t->context)}), passes,
+              t->eps, t->runs};
     shrink(&t->fast, &d);
     nb_close(d.reference);
     nb_close(d.fast);
@@ -173,7 +177,11 @@ static void report(trial *t, const char *passes) {
 static bool check(machine *m, uint64_t seed) {
     static results want;
     static trial   t;
-    t = (trial){.m = m, .seed = seed, .type = seed % 5 == 4 ? NB_F64 : NB_F32, .want = &want, .runs = seed % 8 == 3 ? 1 : 1 + (int)(seed % MAX_RUNS)};
+    t = (trial){.m = m,
+                .seed = seed,
+                .type = seed % 5 == 4 ? NB_F64 : NB_F32,
+                .want = &want,
+                .runs = seed % 8 == 3 ? 1 : 1 + (int)(seed % MAX_RUNS)};
     t.eps = t.type == NB_F64 ? 0x1p-52 : 0x1p-23;
     t.context = m->fast[seed % CONTEXTS];
     t.reference = grown(m->reference, seed, t.type);
@@ -188,7 +196,8 @@ static bool check(machine *m, uint64_t seed) {
     uint64_t    choice = seed;
     const char *failed = NULL;
     next_real(&choice);
-    join_passes(m, (uint32_t)(next_real(&choice) * (double)(UINT32_C(1) << m->n_passes)), m->variant[m->n_variants - 1], sizeof m->variant[0]);
+    join_passes(m, (uint32_t)(next_real(&choice) * (double)(UINT32_C(1) << m->n_passes)), m->variant[m->n_variants - 1],
+                sizeof m->variant[0]);
     for (int i = 0; good && i < m->n_variants; i++)
         if (!check_variant(&t, m->variant[i])) failed = failed ? failed : m->variant[i];
     good = good && check_bits(&t) && check_eval(&t) && !failed;
@@ -202,9 +211,9 @@ static bool check(machine *m, uint64_t seed) {
 
 int main(int argc, char **argv) {
 #ifdef NB_CHECK_BUILD
-    const int64_t share = 250;
+    const int64_t share = 1500;
 #else
-    const int64_t share = 2000;
+    const int64_t share = 3000;
 #endif
     int64_t  graphs = argc > 1 ? atoll(argv[1]) : is_long() ? 10000 : share;
     uint64_t first = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
@@ -226,8 +235,8 @@ int main(int argc, char **argv) {
         printf("%s %lld  ", op_list[k]->name, (long long)op_count[k]);
         if (op_count[k] < 20 && graphs >= 2000) printf("(rare)  "), rare++;
     }
-    printf("\ngraphs of %d to %d nodes, %lld programs; %d graphs with differences above %g eps\n", fewest_nodes, most_nodes, (long long)n_programs,
-           ill_conditioned, MOST);
+    printf("\ngraphs of %d to %d nodes, %lld programs; %d graphs with differences above %g eps\n", fewest_nodes, most_nodes,
+           (long long)n_programs, ill_conditioned, MOST);
     for (int i = 0; i < CONTEXTS; i++) nb_close(m.fast[i]);
     nb_close(m.spare);
     nb_close(m.reference);
