@@ -396,68 +396,6 @@ static void planning_without_memory(void **unused) {
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- pools */
-
-static void check_pool(nb_dims x, nb__pool_attr a, layout how) {
-    const planned index[] = {{"index", nb__plan_max_pool2d_index}}, avg[] = {{"avg", nb__plan_avg_pool2d}}, grad[] = {{"grad", nb__plan_avg_pool2d_grad}};
-    nb_dims       y = nb_shape(x.size[0], x.size[1], a.out[0], a.out[1]);
-    char          what[320];
-    snprintf(what, sizeof what, "pool of %s to %s, layout %d", nb__dims_text(x).at, nb__dims_text(y).at, how);
-    check(&nb__op_max_pool2d_index, index, 1, 1, &x, &how, y, how, NB_I32, &a, what);
-    if (a.dilation[0] != 1 || a.dilation[1] != 1) return;
-    check(&nb__op_avg_pool2d, avg, 1, 1, &x, &how, y, how, NB_F32, &a, what);
-    a.other = x;
-    check(&nb__op_avg_pool2d_grad, grad, 1, 1, &y, &how, x, how, NB_F32, &a, what);
-}
-
-static void pools_of_all_kinds(void **unused) {
-    static const struct {
-        nb_dims       x;
-        nb__pool_attr a;
-    } q[] = {
-        {{4, {2, 3, 8, 8}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {4, 4}}},
-        {{4, {3, 33, 9, 17}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {4, 8}}},
-        {{4, {2, 8, 7, 9}}, {.size = {3, 3}, .stride = {2, 2}, .padding = {1, 1}, .dilation = {1, 1}, .out = {4, 5}}},
-        {{4, {2, 17, 7, 9}}, {.size = {3, 2}, .stride = {1, 2}, .padding = {1, 1}, .dilation = {1, 1}, .out = {7, 5}, .exclude_padding = 1}},
-        {{4, {1, 5, 9, 10}}, {.size = {3, 2}, .stride = {1, 1}, .dilation = {2, 3}, .out = {5, 7}}},
-        {{4, {1, 4, 5, 6}}, {.size = {2, 4}, .stride = {2, 3}, .padding = {0, 1}, .dilation = {1, 1}, .out = {3, 3}}},
-        {{4, {2, 9, 7, 5}}, {.size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .out = {3, 2}, .adaptive = 1}},
-        {{4, {1, 3, 2, 3}}, {.size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .out = {5, 4}, .adaptive = 1}},
-        {{4, {0, 3, 4, 4}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {2, 2}}},
-        {{4, {64, 64, 14, 14}}, {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .out = {7, 7}}},
-    };
-    (void)unused;
-    for (size_t i = 0; i < sizeof q / sizeof *q; i++)
-        for (int how = PLAIN; how < REPEATED; how++) check_pool(q[i].x, q[i].a, (layout)how);
-}
-
-/* NaN counts as largest, the first place wins ties, and padding is never chosen: along a row of CHANNELS equal channels. */
-static void places_of_special_values(void **unused) {
-    enum { CHANNELS = 37, WINDOWS = 4 };
-    static const float   values[2 * WINDOWS] = {-1, NAN, 5, 5, -INFINITY, -INFINITY, NAN, 7};
-    static const int32_t want[WINDOWS] = {1, 2, 4, 6};
-    float                x[2 * WINDOWS * CHANNELS];
-    int32_t              y[WINDOWS * CHANNELS];
-    (void)unused;
-    for (int i = 0; i < 2 * WINDOWS * CHANNELS; i++) x[i] = values[i / CHANNELS];
-    nb__pool_attr a = {.size = {1, 2}, .stride = {1, 2}, .dilation = {1, 1}, .out = {1, WINDOWS}};
-    nb_array      in = {x, NB_F32, 4, {1, CHANNELS, 1, 2 * WINDOWS}, {1, 1, 1, CHANNELS}};
-    nb__call      call = {.c = {.out = {y, NB_I32, 4, {1, CHANNELS, 1, WINDOWS}, {1, 1, 1, CHANNELS}}, .n_in = 1, .in = &in, .attr = &a}, .n_out = 1};
-    for (int k = 0; k < 4; k++) {
-        const char *name = (const char *const[]){"reference", "baseline", "v3", "v4"}[k];
-        nb__plan    plan;
-        memset(y, 0, sizeof y);
-        if (k == 0) nb__op_max_pool2d_index.run(&call.c);
-        else if (!nb__isa_find(name)) continue;
-        else {
-            assert_true(nb__plan_max_pool2d_index(nb, nb__isa_find(name), &call, 1, &plan));
-            run_plan(&plan, &call, NULL);
-            free_plan(&plan);
-        }
-        for (int i = 0; i < WINDOWS * CHANNELS; i++) assert_int_equal(y[i], want[i / CHANNELS]);
-    }
-}
-
 /* --------------------------------------------------------------------------------------------------------------------- threads */
 
 typedef struct tally {
@@ -567,8 +505,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
         cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions),
-        cmocka_unit_test(pools_of_all_kinds),      cmocka_unit_test(places_of_special_values), cmocka_unit_test(threads_shared_by_two),
-        cmocka_unit_test(rounding_is_the_default), cmocka_unit_test(onednn_is_used_quietly),      cmocka_unit_test(planning_without_memory),
+        cmocka_unit_test(threads_shared_by_two),   cmocka_unit_test(rounding_is_the_default),     cmocka_unit_test(onednn_is_used_quietly),
+        cmocka_unit_test(planning_without_memory),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -362,7 +362,7 @@ static bool check(nb_context *nb, const test_case *c, nb_dtype real, double tole
 
 /* Every operator with samples has a case, but for random ones and adjoints that only derivatives make. */
 static int uncovered(const char *names) {
-    static const char *const other[] = {"slice_grad",       "max_pool2d_index",   "avg_pool2d_grad", "bernoulli", "dropout",
+    static const char *const other[] = {"slice_grad",       "max_pool2d_index",   "pool_take",       "pool_put",     "avg_pool2d_grad", "bernoulli", "dropout",
                                         "dropout_channels", "dropconnect_linear", "uniform",         "normal",    "randperm",
                                         "stop_gradient",    "with_derivative",    "assign"};
     int                      missing = 0;

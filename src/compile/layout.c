@@ -56,7 +56,8 @@ static int leader(const nb_program *p, const nb__node *n) {
     if (n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d || n->op == &nb__op_avg_pool2d_grad || n->op == &nb__op_sum ||
         n->op == &nb__op_max || n->op == &nb__op_min || n->op == &nb__op_pad || n->op == &nb__op_concat)
         return n->in[0];
-    if (n->op == &nb__op_gather || n->op == &nb__op_scatter_add) return n->in[1]; /* the index: of an image, a pool's */
+    if (n->op == &nb__op_gather || n->op == &nb__op_scatter_add || n->op == &nb__op_pool_take || n->op == &nb__op_pool_put)
+        return n->in[1]; /* the index: of a pool, as the image was */
     if (nb__row_of(n->op) < 0 && n->op != &nb__op_cast) return -1;
     for (int k = 0; k < n->n_in; k++) {
         const nb__node *in = &p->node[n->in[k]];

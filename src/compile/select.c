@@ -25,7 +25,9 @@ static const struct {
     {&nb__op_conv2d, nb__plan_conv2d},
     {&nb__op_conv2d_input_grad, nb__plan_conv2d_input_grad},
     {&nb__op_conv2d_weight_grad, nb__plan_conv2d_weight_grad},
-    {&nb__op_max_pool2d_index, nb__plan_max_pool2d_index},
+    {&nb__op_max_pool2d_index, nb__plan_max_pool2d},
+    {&nb__op_pool_take, nb__plan_pool_take},
+    {&nb__op_pool_put, nb__plan_pool_put},
     {&nb__op_avg_pool2d, nb__plan_avg_pool2d},
     {&nb__op_avg_pool2d_grad, nb__plan_avg_pool2d_grad},
 };

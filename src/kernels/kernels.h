@@ -94,7 +94,8 @@ nb__planner nb__plan_gather, nb__plan_scatter_add, nb__plan_index_select; /* ind
 nb__planner nb__plan_uniform, nb__plan_normal;                            /* random.c */
 nb__planner nb__plan_matmul;             /* matmul.c: f32, by oneDNN or own loops */
 nb__planner nb__plan_conv2d, nb__plan_conv2d_input_grad, nb__plan_conv2d_weight_grad; /* conv.c */
-nb__planner nb__plan_max_pool2d_index, nb__plan_avg_pool2d, nb__plan_avg_pool2d_grad; /* pool2d.c */
+/* pool2d.c. Results of max_pool2d: the index, the largest values (f32), or both. */
+nb__planner nb__plan_max_pool2d, nb__plan_pool_take, nb__plan_pool_put, nb__plan_avg_pool2d, nb__plan_avg_pool2d_grad;
 
 /* random.c: Philox 4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011). */
 void nb__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -83,4 +83,16 @@ static inline nb__window nb__pool_window(const nb__pool_attr *a, int axis, int64
     return (nb__window){first, last < size ? last : size, whole};
 }
 
+/* A max pool's index: place (r, c) of a window, rows and columns counted from the window's first within an image of `size`, has the number
+ * r pitch(1) + c, below pitch(0) pitch(1): a byte is enough for most windows. This is the pitch along one axis. */
+static inline int64_t nb__pool_pitch(const nb__pool_attr *a, int axis, int64_t size) {
+    int64_t most = a->size[axis];
+    if (a->adaptive) most = a->out[axis] > 0 ? (size + a->out[axis] - 1) / a->out[axis] + 1 : 1;
+    return most < size ? most : size;
+}
+
+static inline nb_dtype nb__pool_index_dtype(const nb__pool_attr *a, int64_t height, int64_t width) {
+    return nb__pool_pitch(a, 0, height) * nb__pool_pitch(a, 1, width) <= 256 ? NB_U8 : NB_I32;
+}
+
 #endif

@@ -1,15 +1,12 @@
-/* pool.c: max and average pools.
+/* pool.c: average pools, global pools, and what all pools share: windows, their checks, their samples.
  *
- * A max pool is an operator that finds places (max_pool2d_index) and a gather of them, so its derivative is gather's. An average pool
- * and its adjoint are linear, each the other's derivative. Adaptive pools are the same operators with windows of another rule. */
-#include <math.h>
+ * An average pool and its adjoint are linear, each the other's derivative. Adaptive pools are the same operators with windows of another
+ * rule. */
 #include <stdio.h>
 
-#include "contraction.h"
+#include "pooling.h"
 
-enum { N, C, H, W }; /* axes of an image */
-
-static bool check_image(nb_context *nb, const char *user, nb_dtype dtype, nb_dims shape) {
+bool nb__pool_check_image(nb_context *nb, const char *user, nb_dtype dtype, nb_dims shape) {
     if (shape.rank != 4) {
         nb_fail(nb, NB_INVALID, "%s: takes images [N,C,H,W], got %s", user, nb__dims_text(shape).at);
         return false;
@@ -21,8 +18,7 @@ static bool check_image(nb_context *nb, const char *user, nb_dtype dtype, nb_dim
 
 static bool within(int64_t value, int64_t least) { return value >= least && value <= INT32_MAX; }
 
-/* Fills attributes for images of shape x from the options; false: the context has failed. */
-static bool resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool2d_options *options, nb__pool_attr *a) {
+bool nb__pool_resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool2d_options *options, nb__pool_attr *a) {
     nb_pool2d_options o = options ? *options : (nb_pool2d_options){.ceil_mode = false};
     *a = (nb__pool_attr){.exclude_padding = o.exclude_padding};
     for (int i = 0; i < 2; i++) {
@@ -52,9 +48,8 @@ static bool resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool2d
     return true;
 }
 
-/* Shape of the result. A window must hold an element of the image at least: there is no maximum of nothing. */
-static bool result_shape(nb_context *nb, const char *user, nb_dtype dtype, nb_dims x, const nb__pool_attr *a, nb_dims *out) {
-    if (!check_image(nb, user, dtype, x)) return false;
+bool nb__pool_shape(nb_context *nb, const char *user, nb_dtype dtype, nb_dims x, const nb__pool_attr *a, nb_dims *out) {
+    if (!nb__pool_check_image(nb, user, dtype, x)) return false;
     *out = nb_shape(x.size[N], x.size[C], a->out[0], a->out[1]);
     for (int axis = 0; axis < 2; axis++) {
         const char *word = axis ? "column" : "row";
@@ -74,11 +69,11 @@ static bool result_shape(nb_context *nb, const char *user, nb_dtype dtype, nb_di
     return nb__check_shape(nb, user, dtype, *out);
 }
 
-static nb__pool_attr adaptive(int64_t height, int64_t width) {
+nb__pool_attr nb__pool_adaptive(int64_t height, int64_t width) {
     return (nb__pool_attr){.size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .out = {height, width}, .adaptive = true};
 }
 
-static void pool_describe(const void *attr, char *text, size_t size) {
+void nb__pool_describe(const void *attr, char *text, size_t size) {
     const nb__pool_attr *a = attr;
     if (a->adaptive) {
         snprintf(text, size, "out=%lldx%lld", (long long)a->out[0], (long long)a->out[1]);
@@ -90,11 +85,7 @@ static void pool_describe(const void *attr, char *text, size_t size) {
         snprintf(text + n, size - (size_t)n, ", padding=%lldx%lld", (long long)a->padding[0], (long long)a->padding[1]);
 }
 
-/* What the samples of max and average pools run through. The entries of dilated rows are for max only. */
-static const struct {
-    nb_dims           x;
-    nb_pool2d_options o;
-} samples[] = {
+const nb__pool_sample nb__pool_samples[NB__POOL_SAMPLES] = {
     {{4, {1, 1, 4, 4}}, {.size = {2, 2}}},
     {{4, {2, 3, 5, 7}}, {.size = {2, 3}}},
     {{4, {1, 2, 5, 5}}, {.size = {3, 3}, .stride = {1, 2}, .padding = {1, 1}}},
@@ -109,122 +100,6 @@ static const struct {
     {{4, {1, 1, 7, 8}}, {.size = {3, 2}, .dilation = {2, 3}, .stride = {1, 2}}},
     {{4, {1, 2, 6, 6}}, {.size = {2, 2}, .dilation = {2, 2}, .stride = {2, 2}, .padding = {1, 1}}},
 };
-enum { SAMPLES = sizeof samples / sizeof *samples, FLAT_SAMPLES = SAMPLES - 2 };
-
-/* ---------------------------------------------------------------------------------------------------------- max_pool2d_index */
-
-static bool index_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
-    (void)n_in;
-    nb_dims x = in[0]->shape;
-    out->dtype = NB_I32;
-    if (!result_shape(nb, "max_pool2d", in[0]->dtype, x, attr, &out->shape)) return false;
-    if (x.size[H] == 0 || x.size[W] <= INT32_MAX / x.size[H]) return true;
-    nb_fail(nb, NB_INVALID, "max_pool2d: input %s: a plane has more than 2^31 elements", nb__dims_text(x).at);
-    return false;
-}
-
-/* index[n,c,i,j] = the first h W + w in window (i,j) where x[n,c,h,w] is largest; NaN is larger than all */
-static void index_run(const nb_call *call) {
-    const nb__pool_attr *a = call->attr;
-    const nb_array      *x = &call->in[0], *y = &call->out;
-    int64_t              i[NB_MAX_RANK] = {0};
-    for (int d = 0; d < 4; d++)
-        if (y->shape[d] == 0) return;
-    do {
-        nb__window rows = nb__pool_window(a, 0, x->shape[H], i[H]), columns = nb__pool_window(a, 1, x->shape[W], i[W]);
-        double     most = -INFINITY;
-        int64_t    where = rows.first * x->shape[W] + columns.first;
-        for (int64_t h = rows.first; h < rows.last; h += a->dilation[0])
-            for (int64_t w = columns.first; w < columns.last; w += a->dilation[1]) {
-                int64_t at[] = {i[N], i[C], h, w};
-                double  value = nb__load(x, nb__offset(x, at));
-                if (!(value > most || (isnan(value) && !isnan(most)))) continue;
-                most = value;
-                where = h * x->shape[W] + w;
-            }
-        nb__store_int(y, nb__offset(y, i), where);
-    } while (nb__next_index(4, y->shape, i));
-}
-
-static nb_tensor *index_node(nb_tensor *x, const nb__pool_attr *a) {
-    return nb_apply(x->nb, &nb__op_max_pool2d_index, 1, (nb_tensor *[]){x}, a);
-}
-
-static nb_tensor *index_sample(nb_sampler *s, int i) {
-    nb__pool_attr a = adaptive(2, 3);
-    if (i > SAMPLES || (i < SAMPLES && !resolve(s->nb, "max_pool2d", samples[i].x, &samples[i].o, &a))) return NULL;
-    return index_node(s->real(s, -2, 2, i < SAMPLES ? samples[i].x : nb_shape(1, 2, 5, 4)), &a);
-}
-
-const nb_op nb__op_max_pool2d_index = {
-    .name = "max_pool2d_index",
-    .formula = "y_{ncij} = \\operatorname{argmax}_{(h,w) \\in \\mathrm{window}(i,j)} x_{nchw}",
-    .kind = NB_INDEX,
-    .arity = 1,
-    .attr_size = sizeof(nb__pool_attr),
-    .infer = index_infer,
-    .run = index_run,
-    .sample = index_sample,
-    .describe = pool_describe,
-};
-
-/* ---------------------------------------------------------------------------------------------------------------- max_pool2d */
-
-/* The elements at the places that max_pool2d_index finds, plane by plane. */
-static nb_tensor *max_pool(nb_tensor *x, const nb_op *group, const nb__pool_attr *a) {
-    nb_group_push(x->nb, group);
-    nb_tensor *index = index_node(x, a), *y = index;
-    if (!index->is_failed) {
-        nb_dims s = x->shape, o = index->shape;
-        nb_dims planes = nb_shape(s.size[N], s.size[C], s.size[H] * s.size[W]);
-        nb_dims places = nb_shape(s.size[N], s.size[C], o.size[H] * o.size[W]);
-        y = nb_reshape(nb_gather(nb_reshape(x, planes), 2, nb_reshape(index, places)), o);
-    }
-    nb_group_pop(x->nb);
-    return y;
-}
-
-nb_tensor *nb_max_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
-    if (!x) return NULL;
-    nb__pool_attr a;
-    if (nb__refuse(x->nb, x, 0, "max_pool2d") || !check_image(x->nb, "max_pool2d", x->dtype, x->shape) ||
-        !resolve(x->nb, "max_pool2d", x->shape, options, &a))
-        return nb_failed(x->nb);
-    return max_pool(x, &nb__op_max_pool2d, &a);
-}
-
-static nb_tensor *max_pool2d_sample(nb_sampler *s, int i) {
-    return i < SAMPLES ? nb_max_pool2d(s->real(s, -2, 2, samples[i].x), &samples[i].o) : NULL;
-}
-
-const nb_op nb__op_max_pool2d = {
-    .name = "max_pool2d",
-    .formula = "y_{ncij} = \\max_{(h,w) \\in \\mathrm{window}(i,j)} x_{nchw}",
-    .gradient = "dx_{nchw} = \\sum_{ij\\,:\\,(h,w) = \\operatorname{argmax}} dy_{ncij}",
-    .kind = NB_COMPOSITION,
-    .arity = 1,
-    .sample = max_pool2d_sample,
-};
-
-nb_tensor *nb_adaptive_max_pool2d(nb_tensor *x, int64_t height, int64_t width) {
-    if (!x) return NULL;
-    nb__pool_attr a = adaptive(height, width);
-    return nb__refuse(x->nb, x, 0, "adaptive_max_pool2d") ? nb_failed(x->nb) : max_pool(x, &nb__op_adaptive_max_pool2d, &a);
-}
-
-static nb_tensor *adaptive_max_sample(nb_sampler *s, int i) {
-    nb_dims x[] = {nb_shape(1, 2, 4, 4), nb_shape(2, 1, 5, 7), nb_shape(1, 1, 3, 2), nb_shape(0, 1, 4, 4)};
-    return i < 4 ? nb_adaptive_max_pool2d(s->real(s, -2, 2, x[i]), 2, 3) : NULL;
-}
-
-const nb_op nb__op_adaptive_max_pool2d = {
-    .name = "adaptive_max_pool2d",
-    .formula = "y_{ncij} = \\max x_{nchw},\\; \\lfloor iH/H' \\rfloor \\le h < \\lceil (i+1)H/H' \\rceil",
-    .gradient = "dx_{nchw} = \\sum_{ij\\,:\\,(h,w) = \\operatorname{argmax}} dy_{ncij}",
-    .kind = NB_COMPOSITION,
-    .arity = 1,
-    .sample = adaptive_max_sample,
-};
 
 /* ---------------------------------------------------------------------------------------------------------------- avg_pool2d */
 
@@ -236,7 +111,7 @@ static double weight_of(const nb__pool_attr *a, nb__window rows, nb__window colu
 static bool avg_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
     out->dtype = in[0]->dtype;
-    return result_shape(nb, "avg_pool2d", in[0]->dtype, in[0]->shape, attr, &out->shape);
+    return nb__pool_shape(nb, "avg_pool2d", in[0]->dtype, in[0]->shape, attr, &out->shape);
 }
 
 /* y[n,c,i,j] = (sum of x[n,c,h,w] over window (i,j)) / elements */
@@ -267,19 +142,18 @@ static double window_area(const nb_tensor *t, nb_dims image) {
 
 static double avg_flops(const nb_tensor *y) { return (double)nb_count(y) * window_area(y, y->in[0]->shape); }
 
-/* The primitive or its adjoint, with the attributes of `like`. */
-static nb_tensor *apply_like(const nb_tensor *like, const nb_op *op, nb_tensor *x, nb_dims other) {
+nb_tensor *nb__pool_apply(const nb_tensor *like, const nb_op *op, int n, nb_tensor *const *in, nb_dims other) {
     nb__pool_attr a = *(const nb__pool_attr *)like->attr;
     a.other = other;
-    return nb_apply(x->nb, op, 1, (nb_tensor *[]){x}, &a);
+    return nb_apply(in[0]->nb, op, n, in, &a);
 }
 
 static void avg_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx) {
-    if (want[0]) dx[0] = apply_like(y, &nb__op_avg_pool2d_grad, dy, y->in[0]->shape);
+    if (want[0]) dx[0] = nb__pool_apply(y, &nb__op_avg_pool2d_grad, 1, &dy, y->in[0]->shape);
 }
 
 static nb_tensor *avg_sample(nb_sampler *s, int i) {
-    return i < FLAT_SAMPLES ? nb_avg_pool2d(s->real(s, -2, 2, samples[i].x), &samples[i].o) : NULL;
+    return i < NB__POOL_FLAT_SAMPLES ? nb_avg_pool2d(s->real(s, -2, 2, nb__pool_samples[i].x), &nb__pool_samples[i].o) : NULL;
 }
 
 const nb_op nb__op_avg_pool2d = {
@@ -294,14 +168,14 @@ const nb_op nb__op_avg_pool2d = {
     .run = avg_run,
     .flops = avg_flops,
     .sample = avg_sample,
-    .describe = pool_describe,
+    .describe = nb__pool_describe,
 };
 
 nb_tensor *nb_avg_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
     if (!x) return NULL;
     nb__pool_attr a;
-    if (nb__refuse(x->nb, x, 0, "avg_pool2d") || !check_image(x->nb, "avg_pool2d", x->dtype, x->shape) ||
-        !resolve(x->nb, "avg_pool2d", x->shape, options, &a))
+    if (nb__refuse(x->nb, x, 0, "avg_pool2d") || !nb__pool_check_image(x->nb, "avg_pool2d", x->dtype, x->shape) ||
+        !nb__pool_resolve(x->nb, "avg_pool2d", x->shape, options, &a))
         return nb_failed(x->nb);
     if (a.dilation[0] != 1 || a.dilation[1] != 1) return nb_fail(x->nb, NB_INVALID, "avg_pool2d: dilation must be 1");
     return nb_apply(x->nb, &nb__op_avg_pool2d, 1, &x, &a);
@@ -310,7 +184,7 @@ nb_tensor *nb_avg_pool2d(nb_tensor *x, const nb_pool2d_options *options) {
 nb_tensor *nb_adaptive_avg_pool2d(nb_tensor *x, int64_t height, int64_t width) {
     if (!x) return NULL;
     nb_context   *nb = x->nb;
-    nb__pool_attr a = adaptive(height, width);
+    nb__pool_attr a = nb__pool_adaptive(height, width);
     nb_group_push(nb, &nb__op_adaptive_avg_pool2d);
     nb_tensor *y = nb_apply(nb, &nb__op_avg_pool2d, 1, &x, &a);
     nb_group_pop(nb);
@@ -338,7 +212,7 @@ static bool avg_grad_infer(nb_context *nb, nb_tensor *const *in, int n_in, const
     nb_dims image = ((const nb__pool_attr *)attr)->other, y;
     *out = (nb_type){in[0]->dtype, image};
     if (!nb__check_shape(nb, "avg_pool2d_grad", out->dtype, image) ||
-        !result_shape(nb, "avg_pool2d_grad", out->dtype, image, attr, &y))
+        !nb__pool_shape(nb, "avg_pool2d_grad", out->dtype, image, attr, &y))
         return false;
     if (nb__dims_equal(y, in[0]->shape)) return true;
     nb_fail(nb, NB_INVALID, "avg_pool2d_grad: image %s gives %s, but dy is %s", nb__dims_text(image).at, nb__dims_text(y).at,
@@ -370,15 +244,15 @@ static void avg_grad_run(const nb_call *call) {
 }
 
 static void avg_grad_derivative(nb_tensor *z, nb_tensor *dz, const bool *want, nb_tensor **dx) {
-    if (want[0]) dx[0] = apply_like(z, &nb__op_avg_pool2d, dz, nb_shape());
+    if (want[0]) dx[0] = nb__pool_apply(z, &nb__op_avg_pool2d, 1, &dz, nb_shape());
 }
 
 static double avg_grad_flops(const nb_tensor *z) { return (double)nb_count(z->in[0]) * window_area(z, z->shape); }
 
 static nb_tensor *avg_grad_sample(nb_sampler *s, int i) {
-    nb__pool_attr a = adaptive(2, 3);
-    if (i > FLAT_SAMPLES || (i < FLAT_SAMPLES && !resolve(s->nb, "avg_pool2d_grad", samples[i].x, &samples[i].o, &a))) return NULL;
-    nb_dims x = a.other = i < FLAT_SAMPLES ? samples[i].x : nb_shape(1, 2, 5, 4);
+    nb__pool_attr a = nb__pool_adaptive(2, 3);
+    if (i > NB__POOL_FLAT_SAMPLES || (i < NB__POOL_FLAT_SAMPLES && !nb__pool_resolve(s->nb, "avg_pool2d_grad", nb__pool_samples[i].x, &nb__pool_samples[i].o, &a))) return NULL;
+    nb_dims x = a.other = i < NB__POOL_FLAT_SAMPLES ? nb__pool_samples[i].x : nb_shape(1, 2, 5, 4);
     nb_tensor *dy = s->real(s, -2, 2, nb_shape(x.size[N], x.size[C], a.out[0], a.out[1]));
     return nb_apply(s->nb, &nb__op_avg_pool2d_grad, 1, &dy, &a);
 }
@@ -395,7 +269,7 @@ const nb_op nb__op_avg_pool2d_grad = {
     .run = avg_grad_run,
     .flops = avg_grad_flops,
     .sample = avg_grad_sample,
-    .describe = pool_describe,
+    .describe = nb__pool_describe,
 };
 
 /* -------------------------------------------------------------------------------------------------------------- global pools */
@@ -403,7 +277,7 @@ const nb_op nb__op_avg_pool2d_grad = {
 nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
     if (!x) return NULL;
     nb_context *nb = x->nb;
-    if (nb__refuse(nb, x, 0, "global_avg_pool2d") || !check_image(nb, "global_avg_pool2d", x->dtype, x->shape)) return nb_failed(nb);
+    if (nb__refuse(nb, x, 0, "global_avg_pool2d") || !nb__pool_check_image(nb, "global_avg_pool2d", x->dtype, x->shape)) return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_avg_pool2d);
     nb_tensor *y = nb_mean(x, nb_axes(2, 3), true);
     nb_group_pop(nb);
@@ -413,7 +287,7 @@ nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
 nb_tensor *nb_global_max_pool2d(nb_tensor *x) {
     if (!x) return NULL;
     nb_context *nb = x->nb;
-    if (nb__refuse(nb, x, 0, "global_max_pool2d") || !check_image(nb, "global_max_pool2d", x->dtype, x->shape)) return nb_failed(nb);
+    if (nb__refuse(nb, x, 0, "global_max_pool2d") || !nb__pool_check_image(nb, "global_max_pool2d", x->dtype, x->shape)) return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_max_pool2d);
     nb_tensor *y = nb_max(x, nb_axes(2, 3), true);
     nb_group_pop(nb);
