@@ -91,6 +91,7 @@ char *cli_net_text(const char *typed);
 nb_net *cli_net_open(nb_context *nb, const char *typed, nb_dims input);
 bool    cli_is_saved_net(const char *typed); /* a folder, or a weights file: its net has its own input */
 bool    cli_takes_input(const cli_command *command, const cli_words *words); /* false after a message: --input with such a one */
+nb_dims cli_input(const cli_command *command, const cli_words *words, nb_dims input); /* --input, or what the preset is for */
 char   *cli_model_path(const char *typed);  /* of the weights file; to be freed, or NULL after a message */
 const nb_op *cli_op_find(const char *name); /* NULL after a message with a suggestion */
 bool         cli_is_folder(const char *path);

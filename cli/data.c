@@ -198,6 +198,8 @@ bool cli_fits(nb_net *net, const cli_data *d) {
     char        a[128], b[128];
     shape_text(in, a, sizeof a);
     shape_text(item, b, sizeof b);
+    if (nb_net_input_dtype(net) == NB_I64)
+        return cli_error("the net takes whole numbers (its first layer is embedding), but %s has images", d->name), false;
     if (!same_shape(in, item)) return cli_error("the net takes images of %s, but those of %s are %s", a, d->name, b), false;
     shape_text(out, a, sizeof a);
     if (out.rank == 1 && (out.size[0] == classes || (!d->train && out.size[0] > classes))) return true;
@@ -237,7 +239,7 @@ static char *read_text(const char *path) {
 }
 
 char *cli_net_text(const char *typed) {
-    static const char *const presets[] = {"cnn", "mlp", "lenet", NULL};
+    static const char *const presets[] = {"cnn", "mlp", "lenet", "lstm", "gpt-s", "gpt-m", NULL};
     const char              *preset = nb_net_preset(typed);
     if (preset) return strdup(preset);
     if (cli_exists(typed) && !cli_is_folder(typed)) return read_text(typed);
@@ -245,7 +247,8 @@ char *cli_net_text(const char *typed) {
     if (is_word && (strchr(typed, '/') || strchr(typed, '.'))) return cli_error("there is no file %s with a net", typed), NULL;
     const char *near = is_word ? cli_nearest(typed, presets) : NULL;
     if (near && !nb_op_find(typed)) /* "elu" is a layer */
-        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, a text, or a file ('%s help net')",
+        return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, lstm, gpt-s, gpt-m, a text, or a file "
+                         "('%s help net')",
                          typed, near, cli_program().text),
                NULL;
     return strdup(typed);
@@ -259,6 +262,11 @@ bool cli_is_saved_net(const char *typed) {
 bool cli_takes_input(const cli_command *command, const cli_words *words) {
     if (!cli_was_given(command, words, "input") || !cli_is_saved_net(words->at[0])) return true;
     return cli_error("--input is for a net from a text; the saved net %s has its own: leave --input out", words->at[0]), false;
+}
+
+nb_dims cli_input(const cli_command *command, const cli_words *words, nb_dims input) {
+    nb_dims own = nb_net_preset_input(words->at[0]);
+    return own.rank < 0 || cli_was_given(command, words, "input") ? input : own;
 }
 
 /* Why a net that should be saved is not there. */

@@ -19,19 +19,23 @@ static const cli_option options[] = {
     {0, "neurons", CLI_FLAG, NULL, offsetof(draw_settings, neurons), NULL, 0, 0, NULL, false,
      "neurons and weights, for nets of at most 64 neurons a layer"},
     {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false,
-     "of one item, for a net from a text"},
+     "of one item, for a net from a text; lstm, gpt-s and gpt-m\nhave their own: 64, 64 and 256 whole numbers"},
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
 };
 
-/* The graph of a training step with 64 items: cross-entropy and the gradients of all parameters. */
+/* The graph of a training step with 64 items: cross-entropy, of each step if there are steps, and the gradients of all parameters. */
 static char *draw_ops(nb_context *nb, nb_net *net) {
     nb_dims shape = nb_net_input(net), out = nb_net_output(net);
-    if (out.rank != 1)
+    bool    has_steps = out.rank == 2 && nb_net_input_dtype(net) == NB_I64;
+    if (out.rank != 1 && !has_steps)
         return nb_fail(nb, NB_INVALID, "the net ends with more than one axis; its loss needs one number for each class"), NULL;
     memmove(shape.size + 1, shape.size, (size_t)shape.rank++ * sizeof *shape.size);
     shape.size[0] = 64;
-    nb_tensor *x = nb_input(nb, "x", NB_F32, shape), *y = nb_input(nb, "y", NB_I64, nb_shape(64));
-    nb_tensor *loss = nb_set_name(nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL), "loss");
+    int64_t    items = has_steps ? 64 * out.size[0] : 64;
+    nb_tensor *x = nb_input(nb, "x", nb_net_input_dtype(net), shape), *y = nb_input(nb, "y", NB_I64, nb_shape(items));
+    nb_tensor *scores = nb_net_apply(net, x, NB_TRAIN);
+    if (has_steps) scores = nb_reshape(scores, nb_shape(items, out.size[1]));
+    nb_tensor *loss = nb_set_name(nb_cross_entropy(scores, y, NULL), "loss");
     nb_list    parameters = nb_net_parameters(net), gradients = nb_grads(loss, NULL, parameters);
     for (int i = 0; i < gradients.n; i++) {
         char name[128];
@@ -55,7 +59,7 @@ static int run(const cli_words *words, void *settings) {
     const draw_settings *s = settings;
     if (!check(s) || !cli_takes_input(&cli_draw_command, words)) return CLI_MEND;
     nb_context *nb = cli_open(1, 0);
-    nb_net     *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
+    nb_net     *net = nb ? cli_net_open(nb, words->at[0], cli_input(&cli_draw_command, words, s->input)) : NULL;
     char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);
     bool        drawn = false, ok = dot && cli_write_picture(nb, s->out, dot, &drawn);
     int         code = ok && drawn ? CLI_DONE : CLI_MEND;
@@ -70,8 +74,8 @@ const cli_command cli_draw_command = {
     .name = "draw",
     .usage = "draw NET|DIR [-o FILE] [options]",
     .about = "draw a net: its layers, its computation graph or its neurons",
-    .details =
-        "Draws a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder of a trained net.",
+    .details = "Draws a net: cnn, mlp, lenet, lstm, gpt-s, gpt-m, a text ('nabla help net'), a file with such a text, or the\n"
+               "folder of a trained net.",
     .examples = "  nabla draw cnn -o cnn.svg\n"
                 "  nabla draw 'flatten, linear 16, relu, linear 10' --ops -o graph.svg\n"
                 "  nabla draw 'linear 4, tanh, linear 1' --input 2 --neurons -o xor.svg\n",

@@ -11,7 +11,7 @@ typedef struct summary_settings {
 
 static const cli_option options[] = {
     {0, "input", CLI_SIZES, "SIZES", offsetof(summary_settings, input), "1,28,28", 0, 0, NULL, false,
-     "of one item, for a net from a text"},
+     "of one item, for a net from a text; lstm, gpt-s and gpt-m\nhave their own: 64, 64 and 256 whole numbers"},
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
 };
 
@@ -80,7 +80,7 @@ static int run(const cli_words *words, void *settings) {
     const summary_settings *s = settings;
     if (!cli_takes_input(&cli_summary_command, words)) return CLI_MEND;
     nb_context *nb = cli_open(1, 0);
-    nb_net     *net = nb ? cli_net_open(nb, words->at[0], s->input) : NULL;
+    nb_net     *net = nb ? cli_net_open(nb, words->at[0], cli_input(&cli_summary_command, words, s->input)) : NULL;
     int         code = net ? CLI_DONE : CLI_MEND;
     if (net) print(nb, net);
     if (net && nb_error(nb)) code = cli_report(nb);
@@ -92,10 +92,11 @@ const cli_command cli_summary_command = {
     .name = "summary",
     .usage = "summary NET|DIR [--input SIZES]",
     .about = "list a net's layers with shapes, parameters, FLOPs and memory",
-    .details = "Lists the layers of a net: cnn, mlp, lenet, a text ('nabla help net'), a file with such a text, or the folder\n"
-               "of a trained net.",
+    .details = "Lists the layers of a net: cnn, mlp, lenet, lstm, gpt-s, gpt-m, a text ('nabla help net'), a file with such a\n"
+               "text, or the folder of a trained net.",
     .examples = "  nabla summary cnn\n"
                 "  nabla summary 'conv 8 5, relu, flatten, linear 10' --input 3,32,32\n"
+                "  nabla summary 'embedding 100 16, lstm 32' --input 20\n"
                 "  nabla summary run\n",
     .options = options,
     .least = 1,

@@ -100,6 +100,10 @@ static int train_in(nb_context *nb, run_folder *f, train_settings *s, cli_data *
         return cli_error(
             "--batch %lld: there %s only %lld training image%s (1 in 12 is kept for validation); choose a smaller batch",
             (long long)s->batch, images == 1 ? "is" : "are", (long long)images, cli_s(images));
+    if (s->preset && nb_net_preset_input(s->preset).rank != 3)
+        return cli_error(
+            "the net %s takes whole numbers, but %s has images; this command trains nets for images: cnn, mlp, lenet", s->preset,
+            d->name);
     char *fitted = s->preset ? fit_preset(s, d) : NULL;
     if (s->preset && !fitted) return CLI_MEND;
     if (fitted) s->net = fitted;

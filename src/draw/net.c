@@ -10,6 +10,10 @@ static const char *look(const char *type) {
     static const char *const looks[][2] = {
         {"linear", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},
         {"dropconnect", "color=\"#8e5bb5\" fillcolor=\"#f2eaf8\""},
+        {"embedding", "color=\"#6b8e23\" fillcolor=\"#f0f5e2\""},
+        {"positions", "color=\"#6b8e23\" fillcolor=\"#f0f5e2\""},
+        {"lstm", "color=\"#3b6fb6\" fillcolor=\"#e6eefa\""},
+        {"attention", "color=\"#3b6fb6\" fillcolor=\"#e6eefa\""},
         {"conv2d", "color=\"#3b6fb6\" fillcolor=\"#e6eefa\""},
         {"batch_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},
         {"layer_norm", "color=\"#3a9a9a\" fillcolor=\"#e4f4f4\""},

@@ -149,16 +149,15 @@ nb_list     nb_net_parameters(nb_net *net) { return nb_layer_parameters(nb_net_r
 nb_list     nb_net_state(nb_net *net) { return nb_layer_state(nb_net_root(net)); }
 nb_dims     nb_net_input(const nb_net *net) { return net ? net->input : (nb_dims){.rank = -1}; }
 nb_dims     nb_net_output(nb_net *net) { return net ? net->output : (nb_dims){.rank = -1}; }
+nb_context *nb_net_context(const nb_net *net) { return net ? net->nb : NULL; }
+const char *nb_net_text(const nb_net *net) { return net ? net->text : ""; }
+int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }
 
 nb_dtype nb_net_input_dtype(nb_net *net) {
     if (net && net->n_leaves && net->leaves[0].layer->takes_indices) return NB_I64;
     nb_list state = nb_net_state(net);
     return state.n ? nb_dtype_of(state.at[0]) : NB_F32;
 }
-
-nb_context *nb_net_context(const nb_net *net) { return net ? net->nb : NULL; }
-const char *nb_net_text(const nb_net *net) { return net ? net->text : ""; }
-int         nb_net_layer_count(nb_net *net) { return net ? net->n_leaves : 0; }
 
 nb_layer_info nb_net_layer_info(nb_net *net, int i) {
     if (!net || i < 0 || i >= net->n_leaves) return (nb_layer_info){.path = "", .type = "", .output = {.rank = -1}};

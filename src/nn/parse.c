@@ -59,7 +59,8 @@ static const struct preset {
     int         rank;
     int64_t     input[3];
 } presets[] = {
-#define SIZES(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}
+#define SIZES(...)                                                                                                               \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }
 #define PRESET(name, input, first, rest) {#name, first " " rest, SIZES input},
 #include "presets.def"
 #undef PRESET

@@ -11,7 +11,8 @@ nb_tensor *nb_embedding(nb_tensor *weight, nb_tensor *index) {
     if (!nb) return NULL;
     if (nb__refuse(nb, weight, 0, "embedding") || nb__refuse(nb, index, 1, "embedding")) return nb_failed(nb);
     if (weight->shape.rank != 2)
-        return nb_fail(nb, NB_INVALID, "embedding: the weight is %s; it must be [count,features]", nb__dims_text(weight->shape).at);
+        return nb_fail(nb, NB_INVALID, "embedding: the weight is %s; it must be [count,features]",
+                       nb__dims_text(weight->shape).at);
     if (index->dtype != NB_I32 && index->dtype != NB_I64)
         return nb_fail(nb, NB_INVALID, "embedding: takes whole numbers, i32 or i64, got %s; convert with nb_cast",
                        nb_dtype_name(index->dtype));
@@ -64,8 +65,8 @@ static nb_tensor *masked(nb_tensor *s, const nb_attention_options *o) {
     nb_dims both;
     if (nb__refuse(nb, mask, 3, "attention")) return nb_failed(nb);
     if (!nb__broadcast(s->shape, mask->shape, &both) || !nb__dims_equal(s->shape, both))
-        return nb_fail(nb, NB_INVALID, "attention: the mask %s does not broadcast to the scores %s", nb__dims_text(mask->shape).at,
-                       nb__dims_text(s->shape).at);
+        return nb_fail(nb, NB_INVALID, "attention: the mask %s does not broadcast to the scores %s",
+                       nb__dims_text(mask->shape).at, nb__dims_text(s->shape).at);
     return mask->dtype == NB_BOOL ? nb_where(mask, s, nb_number(nb, -INFINITY)) : nb_add(s, mask);
 }
 
@@ -108,8 +109,9 @@ static nb_tensor *attention_sample(nb_sampler *s, int i) {
 const nb_op nb__op_attention = {
     .name = "attention",
     .formula = "y = P v,\\ P = \\operatorname{softmax}(\\alpha\\, q k^{T} + m)",
-    .gradient = "dv = P^{T} dy,\\ dS = P \\circ (dP - \\textstyle\\sum P \\circ dP),\\ dP = dy\\, v^{T},\\ dq = \\alpha\\, dS\\, k,\\ "
-                "dk = \\alpha\\, dS^{T} q",
+    .gradient =
+        "dv = P^{T} dy,\\ dS = P \\circ (dP - \\textstyle\\sum P \\circ dP),\\ dP = dy\\, v^{T},\\ dq = \\alpha\\, dS\\, k,\\ "
+        "dk = \\alpha\\, dS^{T} q",
     .kind = NB_COMPOSITION,
     .arity = -1,
     .sample = attention_sample,
