@@ -51,8 +51,8 @@ typedef struct cli_command {
 
 #define CLI_SETTINGS 512
 
-extern const cli_command cli_train_command, cli_eval_command, cli_draw_command, cli_summary_command, cli_ops_command,
-    cli_gradcheck_command, cli_version_command, cli_help_command;
+extern const cli_command cli_train_command, cli_eval_command, cli_draw_command, cli_summary_command, cli_profile_command,
+    cli_ops_command, cli_gradcheck_command, cli_version_command, cli_help_command;
 
 const cli_command *cli_command_at(int i); /* NULL after the last */
 const cli_command *cli_command_find(const char *name);
@@ -93,6 +93,10 @@ bool    cli_is_saved_net(const char *typed); /* a folder, or a weights file: its
 bool    cli_takes_input(const cli_command *command, const cli_words *words); /* false after a message: --input with such a one */
 nb_dims cli_input(const cli_command *command, const cli_words *words, nb_dims input); /* --input, or what the preset is for */
 char   *cli_model_path(const char *typed);  /* of the weights file; to be freed, or NULL after a message */
+/* A step as `train` makes it (cross-entropy, Adam) on noise, or the trained form; NULL when the context has failed. */
+nb_program  *cli_step_program(nb_context *nb, nb_net *net, int64_t batch, bool infer);
+/* Where the time of a program went, on stderr; nothing unless NABLA_PROFILE=1 was set. */
+void         cli_print_profile(nb_program *p, const char *title);
 const nb_op *cli_op_find(const char *name); /* NULL after a message with a suggestion */
 bool         cli_is_folder(const char *path);
 bool         cli_exists(const char *path);
@@ -126,6 +130,7 @@ typedef struct cli_scorer cli_scorer;
 nb_tensor                *cli_count_right(nb_tensor *logits, nb_tensor *labels);
 cli_scorer               *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double mean, double std);
 void                      cli_scorer_free(cli_scorer *s);
+void                      cli_scorer_profile(cli_scorer *s, const char *title); /* as cli_print_profile */
 /* False when the context failed, or when *stop became true (NULL: never). */
 bool cli_scorer_run(cli_scorer *s, cli_score *score, const volatile sig_atomic_t *stop);
 

@@ -64,6 +64,7 @@ static int score_net(nb_context *nb, const char *path, const eval_settings *s, c
     if (!cli_fits(net, d)) return CLI_MEND;
     cli_scorer *scorer = cli_scorer_new(nb, net, d->test, d->mean, d->std);
     bool        ok = scorer && cli_scorer_run(scorer, &score, NULL);
+    if (ok) cli_scorer_profile(scorer, "scoring a batch");
     cli_scorer_free(scorer);
     if (!ok) return nb_error_status(nb) == NB_NOT_FINITE ? (cli_report(nb), CLI_NO) : cli_report(nb);
     print(s, &score, nb_dataset_count(d->test));

@@ -7,9 +7,9 @@
 #include "cli.h"
 
 const cli_command *cli_command_at(int i) {
-    static const cli_command *const commands[] = {&cli_train_command,   &cli_eval_command, &cli_draw_command,
-                                                  &cli_summary_command, &cli_ops_command,  &cli_gradcheck_command,
-                                                  &cli_version_command, &cli_help_command};
+    static const cli_command *const commands[] = {&cli_train_command,     &cli_eval_command,    &cli_draw_command,
+                                                  &cli_summary_command,   &cli_profile_command, &cli_ops_command,
+                                                  &cli_gradcheck_command, &cli_version_command, &cli_help_command};
     return i < (int)(sizeof commands / sizeof *commands) ? commands[i] : NULL;
 }
 

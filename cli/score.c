@@ -53,6 +53,8 @@ void cli_scorer_free(cli_scorer *s) {
     free(s);
 }
 
+void cli_scorer_profile(cli_scorer *s, const char *title) { cli_print_profile(s->program, title); }
+
 bool cli_scorer_run(cli_scorer *s, cli_score *score, const volatile sig_atomic_t *stop) {
     double start = cli_now(), loss = 0, right = 0, n = (double)nb_dataset_count(s->data);
     if (!nb_loader_start(s->loader, 0, 0)) return false;

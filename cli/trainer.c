@@ -367,6 +367,10 @@ int train_run(nb_context *nb, run_folder *f, const train_settings *s, cli_data *
         introduce(&t);
         bool done = run_epochs(&t) && finish(&t);
         code = done ? CLI_DONE : explain(&t);
+        if (done) {
+            cli_print_profile(t.step, "a training step");
+            cli_scorer_profile(t.validation, "validating a batch");
+        }
         if (done) train_print(f, s, &t.state);
     }
     tear_down(&t);

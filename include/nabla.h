@@ -213,16 +213,6 @@ NB_API void        nb_program_free(nb_program *program);
 NB_API bool       nb_run(nb_program *program) NB_CHECKED;
 NB_API nb_tensor *nb_output(nb_program *program, int i); /* i-th root; its value is valid until the next run or the program's end */
 
-typedef struct nb_program_info {
-    int     calls;           /* kernel calls a run */
-    int64_t workspace_bytes; /* one block for all values inside */
-    int64_t unplanned_bytes; /* what they would take without sharing memory */
-    int64_t kept_bytes;      /* parameters and inputs it refers to */
-    int64_t output_bytes;
-    double  flops;           /* of the contractions, a run */
-} nb_program_info;
-NB_API nb_program_info nb_program_describe(nb_program *program);
-
 /* Evaluates tensors together, so that they share work, and keeps their values until nb_next_step. The same call as nb_compile and
  * nb_run behind a cache of programs: a graph of the same structure is compiled once. Runs no assigns. */
 NB_API bool nb_eval(nb_context *nb, nb_list tensors) NB_CHECKED;
@@ -333,6 +323,61 @@ NB_API void nb_scope_pop(nb_context *nb);
 
 /* Marks t for the NaN check of programs compiled with check_finite. Returns t. */
 NB_API nb_tensor *nb_watch(nb_tensor *t);
+
+/* --------------------------------------------------------------------------------------------------- looking at a program -- */
+
+typedef struct nb_program_info {
+    int     calls;           /* kernel calls a run */
+    int     buffers;         /* kept tensors, values inside, outputs and constants that they read and write */
+    int64_t workspace_bytes; /* one block for all values inside, and scratch */
+    int64_t scratch_bytes;   /* of these: memory that kernels need while they run */
+    int64_t unplanned_bytes; /* what the values inside would take without sharing memory */
+    int64_t kept_bytes;      /* parameters and inputs it refers to */
+    int64_t output_bytes;
+    double  flops;           /* of the contractions, a run */
+    int64_t runs;            /* while profiling was on */
+    double  seconds;         /* of these runs in all, with what lies between the calls */
+} nb_program_info;
+NB_API nb_program_info nb_program_describe(nb_program *program);
+NB_API nb_context     *nb_program_context(const nb_program *program);
+
+/* Starts taking the time of each call, from zero, or stops; it costs one reading of the clock a call. With NABLA_PROFILE=1 in the
+ * environment, programs of nb_compile are born with it on. False: the program is inert, or there is no memory. */
+NB_API bool nb_program_profile(nb_program *program, bool on);
+
+/* One kernel call. Texts and lists live as long as the program. */
+typedef struct nb_call_info {
+    const char *kernel;        /* "region", "dnnl matmul"; "reference": the operator's plain loops */
+    const char *operators;     /* what it computes: "sub, exp, mul (3)" */
+    const char *layers;        /* to which these belong: "conv1, norm1", or "" */
+    const char *groups;        /* compositions to which they belong: "softmax", or "" */
+    bool        is_backward;   /* made by nb_grads */
+    bool        is_late;       /* runs after all that can fail, and may write kept tensors in place */
+    bool        is_reference;
+    double      flops;         /* as nb_op.flops counts them */
+    double      bytes_read, bytes_written; /* at least, of all operands and results */
+    int         n_reads, n_writes;
+    const int  *reads, *writes; /* buffers by number */
+    double      seconds;        /* in all profiled runs */
+} nb_call_info;
+NB_API nb_call_info nb_program_call(nb_program *program, int i); /* in the order in which they run */
+
+typedef enum nb_place { NB_IN_WORKSPACE, NB_IN_KEPT, NB_IN_OUTPUT, NB_IN_CONSTANT } nb_place;
+
+/* A piece of memory that calls read and write. Two in the workspace may share bytes when their lifetimes do not overlap. */
+typedef struct nb_buffer_info {
+    nb_place    place;
+    nb_tensor  *kept;        /* NB_IN_KEPT: whose it is, unless that was released */
+    const char *name;        /* of the kept tensor or the output; of others the operator that fills it */
+    const char *layer;       /* of that operator, or "" */
+    bool        is_backward;
+    nb_dtype    dtype;
+    nb_dims     shape;
+    int64_t     bytes;
+    int64_t     at;          /* in the workspace */
+    int         first, last; /* calls that touch it first and last; last = calls: until the end of the run */
+} nb_buffer_info;
+NB_API nb_buffer_info nb_program_buffer(nb_program *program, int i);
 
 /* ------------------------------------------------------------------------------------------------------------ new operators -- */
 

@@ -73,7 +73,7 @@ train() { says "$1" "$2" train --data d --net "$net" "${@:3}"; }
 
 # ---- help, words, versions
 says 0 'nabla train --data fashion-mnist' help
-for command in train eval draw summary ops gradcheck version help; do
+for command in train eval draw summary profile ops gradcheck version help; do
     says 0 "usage: nabla $command" help $command
     says 0 "usage: nabla $command" $command --help
 done
@@ -82,6 +82,16 @@ says 0 'kernels' version
 says 0 'oneDNN' --version
 says 0 '421,834' summary cnn
 says 0 '1x8x8' summary "$net" --input 1,8,8
+
+# ---- profiles
+says 0 'at the peaks they would take' profile "$net" --input 1,8,8 --batch 8 --steps 3 --threads 2
+says 0 'conv2d_weight_grad' profile "$net" --input 1,8,8 --batch 8 --steps 3 --rows 0
+says 0 'a call of the trained form, batch 1, 1 thread' profile mlp --infer --batch 1 --steps 2
+says 0 '"mode": "infer"' profile mlp --infer --batch 1 --steps 2 --json
+says 0 'embedding' profile 'embedding 7 8, linear 3' --input 5 --batch 2 --steps 2 --rows 0
+says 2 'a loss needs one number for each class' profile 'conv 4 3' --steps 2
+says 2 'give a whole number' profile mlp --steps 0
+says 2 'leave --input out' profile d --input 3
 says 0 'matmul' ops
 says 0 'samples' ops matmul softmax
 says 0 ' passed, 0 failed' gradcheck relu --order 1
@@ -102,6 +112,7 @@ NABLA_PASSES=foo says 2 'is none of' gradcheck tanh
 same 'an unknown pass is told once' 1 "$(cat err <(echo "$out") | grep -c foo)"
 says 2 'one word too many' train d
 says 2 'a net is missing' summary
+says 2 'a net is missing' profile
 
 # ---- options
 says 2 '--data is missing' train --net cnn
@@ -150,6 +161,10 @@ says 0 "$accuracy" train --resume a
 says 0 "$accuracy" eval a
 says 0 "$accuracy" eval a/model.safetensors --data d -t 1
 says 0 '"accuracy"' eval a --json
+NABLA_PROFILE=1 says 0 'scoring a batch' eval a
+NABLA_PROFILE=1 train 0 'validating a batch' -e 1 -q -o profiled
+same 'the profile is no result' 0 "$(echo "$out" | grep -c GFLOP)"
+says 0 'conv2d' profile a --infer --steps 2
 says 2 'there is no saved net' eval nowhere
 says 2 'not a safetensors file' eval idx.c
 says 0 'linear' summary a

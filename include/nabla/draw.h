@@ -1,4 +1,4 @@
-/* nabla/draw.h: pictures as graphviz source. Included by nabla.h. All return text to be given back with nb_free, NULL on an error. */
+/* nabla/draw.h: pictures as graphviz source, and tables. Included by nabla.h. All return text to be given back with nb_free, NULL on an error. */
 #ifndef NABLA_DRAW_H
 #define NABLA_DRAW_H
 #ifdef __cplusplus
@@ -17,6 +17,12 @@ NB_API char *nb_draw_graph(nb_context *nb, nb_list roots, const nb_draw_options 
 NB_API char *nb_draw_net(nb_net *net);
 /* Neurons and weights, for nets of at most 64 neurons a layer made of linear layers and activations. */
 NB_API char *nb_draw_neurons(nb_net *net);
+
+
+/* Not a picture but a table: the calls of a program that was run with nb_program_profile on, the longest first: milliseconds a run, share of
+ * the run, rates, share of what the machine can do (`peak`: nb_measure_machine), kernel, layers, operators; then sums. `rows`: how many
+ * calls to list, 0 for all. */
+NB_API char *nb_draw_profile(nb_program *program, const nb_machine *peak, int rows);
 
 #ifdef __cplusplus
 }

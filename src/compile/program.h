@@ -123,6 +123,8 @@ struct nb_program {
     double      flops;
     void      **argument;   /* data of arguments and outputs for the coming run */
     void      **result;
+    struct nb__profile     *profile;     /* describe.c; NULL: never asked for */
+    struct nb__description *description;
     /* nb_eval's cache */
     const char *key;
     size_t      key_bytes;

@@ -95,6 +95,8 @@ nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_opti
         }
     }
     if (p && !nb_own(nb, p, close_program)) p = NULL;
+    const char *profile = getenv("NABLA_PROFILE");
+    if (p && profile && *profile && strcmp(profile, "0") != 0) nb_program_profile(p, true);
     return p ? p : nb->inert;
 }
 
@@ -111,14 +113,4 @@ nb_tensor *nb_output(nb_program *p, int i) {
     if (!p->is_good) return nb_failed(p->nb);
     if (i < 0 || i >= p->n_roots) return nb_fail(p->nb, NB_INVALID, "nb_output: the program has results 0 to %d, not %d", p->n_roots - 1, i);
     return p->output[i];
-}
-
-nb_program_info nb_program_describe(nb_program *p) {
-    nb_program_info info = {.calls = p->n_steps,
-                            .workspace_bytes = (int64_t)p->workspace_bytes,
-                            .unplanned_bytes = (int64_t)p->unplanned_bytes,
-                            .output_bytes = (int64_t)p->output_bytes,
-                            .flops = p->flops};
-    for (int i = 0; i < p->n_kept; i++) info.kept_bytes += (int64_t)p->kept[i]->bytes;
-    return info;
 }

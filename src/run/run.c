@@ -164,15 +164,20 @@ static bool check_finite(nb_program *p) {
 
 /* ------------------------------------------------------------------------------------------------------------------------- runs */
 
-static bool run_all(nb_program *p) {
+static bool run_all(nb_program *p, bool is_timed) {
     int s = 0;
     p->fault->is_set = false;
     for (; s < p->n_steps && !p->step[s].is_late; s++) {
         run_step(p, &p->step[s]);
+        if (is_timed) nb__profile_call(p, s);
         if (p->fault->is_set) return fail_step(p, &p->step[s]);
     }
     if (p->check_finite && !check_finite(p)) return false;
-    for (; s < p->n_steps; s++) run_step(p, &p->step[s]);
+    if (is_timed) nb__profile_skip(p);
+    for (; s < p->n_steps; s++) {
+        run_step(p, &p->step[s]);
+        if (is_timed) nb__profile_call(p, s);
+    }
     for (int c = 0; c < p->n_commits; c++) {
         const nb__commit *commit = &p->commit[c];
         void             *from = buffer_data(p, &p->buffer[p->node[commit->node].buffer]);
@@ -182,11 +187,14 @@ static bool run_all(nb_program *p) {
 }
 
 bool nb__run(nb_program *p) {
+    bool is_timed = nb__profile_starts(p);
     set_pointers(p);
     if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */
+    if (is_timed) nb__profile_skip(p);
     unsigned state = nb__float_enter();
-    bool     good = run_all(p);
+    bool     good = run_all(p, is_timed);
     nb__float_leave(state);
+    if (is_timed && good) nb__profile_ends(p);
     return good;
 }
 
