@@ -81,6 +81,11 @@ says 0 'batchnorm' help net
 says 0 'kernels' version
 says 0 'oneDNN' --version
 says 0 '421,834' summary cnn
+says 0 '818,176' summary gpt-s
+says 0 '64x256' summary lstm
+says 0 '20x32' summary 'embedding 100 16, lstm 32' --input 20
+says 2 'an item is a row of whole numbers' summary 'embedding 100 16, lstm 32'
+says 2 'did you mean gpt-s' summary gpt
 says 0 '1x8x8' summary "$net" --input 1,8,8
 
 # ---- profiles
@@ -331,6 +336,8 @@ says 2 'there is only 1 training image ' train --data two --net "$net" -o never
 says 2 'leave it out' train --data d --net 'flatten, linear 4, softmax' -o never
 says 2 'leave it out' train --data d --net 'flatten, linear 4, log_softmax' -o never
 ok 'nothing written for all these' test ! -e never
+says 2 'has images; this command trains nets for images' train --data d --net gpt-s -e 1 -o text
+says 2 'cannot take an image' train --data d --net 'embedding 9 4, flatten, linear 4' -e 1 -o text
 says 0 'linear 128, relu, linear 4' train --data d --net mlp -e 1 -o preset
 says 0 'test accuracy' eval preset
 same 'the fitted net is kept' 1 "$(grep -c 'linear 128, relu, linear 4' preset/settings.json)"
@@ -342,6 +349,8 @@ fi
 
 # ---- pictures
 says 0 'cnn.svg' draw cnn -o cnn.svg
+says 0 'gpt.svg' draw gpt-s -o gpt.svg
+says 0 'lstm.dot' draw lstm --ops -o lstm.dot
 ok 'a picture' grep -q '</svg>' cnn.svg
 says 0 'ops.dot' draw mlp --ops -o ops.dot
 says 0 'a.svg' draw c -o a.svg

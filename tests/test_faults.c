@@ -59,6 +59,21 @@ static bool train_a_net(nb_context *nb, const char *path) {
     return good && !nb_error(nb);
 }
 
+static bool train_on_text(nb_context *nb, const char *path) {
+    (void)path;
+    int64_t words[8] = {0, 1, 2, 3, 4, 3, 2, 1};
+    nb_net *net =
+        nb_net_parse(nb, "embedding 5 4, positions, repeat 2 (transformer 2 hidden=3 causal=yes), lstm 3, linear 5", nb_shape(4));
+    nb_tensor    *x = nb_input(nb, "x", NB_I64, nb_shape(2, 4)), *y = nb_input(nb, "y", NB_I64, nb_shape(8));
+    nb_tensor    *loss = nb_cross_entropy(nb_reshape(nb_net_apply(net, x, NB_TRAIN), nb_shape(8, 5)), y, NULL);
+    nb_optimizer *adam = nb_adamw(nb_net_parameters(net), 0.01, NULL);
+    nb_program   *p = nb_compile(nb, nb_update(adam, loss));
+    bool          good = nb_set(x, words, sizeof words) && nb_set(y, words, sizeof words) && nb_run(p);
+    nb_program_free(p);
+    nb_net_free(net);
+    return good && !nb_error(nb);
+}
+
 static bool save_and_load(nb_context *nb, const char *path) {
     nb_net *net = nb_net_parse(nb, "linear 4, relu, linear 2", nb_shape(3)), *again = NULL;
     nb_pair pair = {"note", "a test"};
@@ -172,6 +187,7 @@ static void fail_each(scenario *run, const char *name) {
 }
 
 static void test_training(void **state) { (void)state, fail_each(train_a_net, "training"); }
+static void test_text(void **state) { (void)state, fail_each(train_on_text, "training on text"); }
 static void test_files(void **state) { (void)state, fail_each(save_and_load, "saving and loading"); }
 static void test_define_by_run(void **state) { (void)state, fail_each(define_by_run, "define-by-run"); }
 static void test_gradcheck(void **state) { (void)state, fail_each(check_gradients, "gradient checks"); }
@@ -180,8 +196,9 @@ static void test_batches(void **state) { (void)state, fail_each(load_batches, "b
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_training),  cmocka_unit_test(test_files), cmocka_unit_test(test_define_by_run),
-        cmocka_unit_test(test_gradcheck), cmocka_unit_test(test_nets),  cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_training),      cmocka_unit_test(test_text),      cmocka_unit_test(test_files),
+        cmocka_unit_test(test_define_by_run), cmocka_unit_test(test_gradcheck), cmocka_unit_test(test_nets),
+        cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

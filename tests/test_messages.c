@@ -120,6 +120,20 @@ static void wrong_contractions(void **state) {
     expect(nb_matmul(f(2, 3), d(3, 2)), "matmul: the operands are f32 and f64; convert one with nb_cast");
     expect(nb_matmul(f(2, 2, 3), f(3, 3, 2)), "matmul: [2,2,3] x [3,3,2]: the leading sizes do not broadcast");
     expect(nb_matmul(b(2, 2), b(2, 2)), "matmul: takes numbers, not bool; convert with nb_cast");
+    expect(nb_embedding(f(4), i(2)), "embedding: the weight is [4]; it must be [count,features]");
+    expect(nb_embedding(f(4, 2), f(2)), "embedding: takes whole numbers, i32 or i64, got f32; convert with nb_cast");
+    expect(nb_attention(f(2, 3), f(4, 5), f(4, 2), NULL),
+           "attention: q [2,3], k [4,5], v [4,2]: they must be [...,T,d], [...,S,d] and [...,S,e]");
+    expect(nb_attention(f(2, 3), f(4, 3), f(3, 2), NULL),
+           "attention: q [2,3], k [4,3], v [3,2]: they must be [...,T,d], [...,S,d] and [...,S,e]");
+    expect(nb_attention(f(2, 3), f(4, 3), d(4, 2), NULL), "attention: the operands are f32 and f64; convert one with nb_cast");
+    expect(nb_lstm(f(2, 3), f(8, 3), f(8, 2), NULL, NULL), "lstm: takes a batch of sequences [N,T,features], got [2,3]");
+    expect(nb_lstm(f(2, 3, 4), f(8, 3), f(8, 2), NULL, NULL),
+           "lstm: input [2,3,4]: the layer expects 3 features in the last axis");
+    expect(nb_lstm(f(2, 3, 3), f(8, 3), f(8, 3), NULL, NULL),
+           "lstm: weights [8,3] and [8,3]: they must be [4H,in] and [4H,H], biases [4H]");
+    expect(nb_lstm(f(2, 3, 3), f(8, 3), f(8, 2), f(2), NULL),
+           "lstm: weights [8,3] and [8,2]: they must be [4H,in] and [4H,H], biases [4H]");
     expect(nb_linear(f(2, 3), f(4, 5), NULL), "linear: input [2,3], weight [4,5]: the layer expects 5 features in the last axis");
     expect(nb_linear(f(2, 3), f(3), NULL), "linear: the weight is [3]; it must be [out,in]");
     expect(nb_linear(f(2, 3), f(4, 3), f(3)), "linear: weight [4,3], bias [3]: the bias must be [4]");

@@ -125,11 +125,13 @@ static void add_layer(walk *w, nb_layer *l) {
         w->shape = info.output;
         return;
     }
-    bool is_residual = strcmp(nb_layer_type(l), "residual") == 0, is_frame = is_residual || is_named(l);
+    const char *type = nb_layer_type(l);
+    bool        is_residual = strcmp(type, "residual") == 0, is_block = is_residual || strcmp(type, "transformer") == 0;
+    bool        is_frame = is_block || is_named(l);
     if (is_frame) {
         nb__add(&w->out, "  subgraph \"cluster_%d\" { graph [label=\"", w->next);
         nb__add_escaped(&w->out, nb_layer_name(l));
-        if (is_residual) nb__add(&w->out, "  residual");
+        if (is_block) nb__add(&w->out, "  %s", type);
         nb__add(&w->out, "\" style=\"rounded,filled\" color=\"#d8d8d8\" fillcolor=\"#fafafa\" labeljust=l]\n");
     }
     nb_dims entry = w->shape;

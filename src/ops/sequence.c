@@ -161,10 +161,10 @@ nb_tensor *nb_lstm(nb_tensor *x, nb_tensor *weight_ih, nb_tensor *weight_hh, nb_
     for (int i = 0; i < 5; i++)
         if ((in[i] || i < 3) && nb__refuse(nb, in[i], i, "lstm")) return nb_failed(nb);
     if (!lstm_fits(nb, x, (const nb_tensor *const *)in + 1)) return nb_failed(nb);
-    int64_t    batch = nb_size(x, 0), steps = nb_size(x, 1), hidden = nb_size(weight_hh, 1);
-    nb_tensor *bias = bias_ih && bias_hh ? nb_add(bias_ih, bias_hh) : bias_ih ? bias_ih : bias_hh;
+    int64_t batch = nb_size(x, 0), steps = nb_size(x, 1), hidden = nb_size(weight_hh, 1);
     if (steps == 0) return nb_zeros(nb, x->dtype, nb_shape(batch, 0, hidden));
     nb_group_push(nb, &nb__op_lstm);
+    nb_tensor *bias = bias_ih && bias_hh ? nb_add(bias_ih, bias_hh) : bias_ih ? bias_ih : bias_hh;
     nb_tensor *z = nb_linear(nb_transpose(x, 0, 1), weight_ih, bias), *w = nb_transpose(weight_hh, 0, 1), *h = NULL, *c = NULL;
     nb_list    outputs = nb_list_new(nb, (int)steps);
     for (int t = 0; t < outputs.n; t++) {
