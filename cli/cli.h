@@ -93,8 +93,16 @@ bool    cli_is_saved_net(const char *typed); /* a folder, or a weights file: its
 bool    cli_takes_input(const cli_command *command, const cli_words *words); /* false after a message: --input with such a one */
 nb_dims cli_input(const cli_command *command, const cli_words *words, nb_dims input); /* --input, or what the preset is for */
 char   *cli_model_path(const char *typed);  /* of the weights file; to be freed, or NULL after a message */
-/* A step as `train` makes it (cross-entropy, Adam) on noise, or the trained form; NULL when the context has failed. */
-nb_program  *cli_step_program(nb_context *nb, nb_net *net, int64_t batch, bool infer);
+/* A step as `train` makes it (cross-entropy, Adam) on noise, or the trained form. False when the context has failed. */
+typedef struct cli_step {
+    nb_program *program;
+    nb_tensor  *x, *labels; /* inputs; labels NULL in the trained form */
+} cli_step;
+bool cli_step_make(nb_context *nb, nb_net *net, int64_t batch, bool infer, cli_step *s);
+/* The memory plan of a step, on stdout. False when the context has failed. */
+bool        cli_print_memory(nb_context *nb, nb_net *net, int64_t batch);
+const char *cli_scaled(double n, const char *unit, char text[32]); /* 1843200 -> "1.84 M" and the unit: thousands by 1000 */
+const char *cli_shape(nb_dims d, char text[64]);                   /* "1x28x28" */
 /* Where the time of a program went, on stderr; nothing unless NABLA_PROFILE=1 was set. */
 void         cli_print_profile(nb_program *p, const char *title);
 const nb_op *cli_op_find(const char *name); /* NULL after a message with a suggestion */

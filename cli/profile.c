@@ -96,7 +96,8 @@ void cli_print_profile(nb_program *p, const char *title) {
 }
 
 static bool profile(nb_context *nb, nb_net *net, const profile_settings *s) {
-    nb_program *p = cli_step_program(nb, net, s->batch, s->infer);
+    cli_step    step = {0};
+    nb_program *p = cli_step_make(nb, net, s->batch, s->infer, &step) ? step.program : NULL;
     if (!p || !measure(p, s->steps)) return false;
     nb_machine peak = nb_measure_machine(nb);
     if (s->json) return print_json(nb, p, s, peak);

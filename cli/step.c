@@ -11,33 +11,29 @@ static nb_dims batch_of(int64_t n, nb_dims item) {
 }
 
 /* The last axis of a sequence's results are the classes of each step, else axis 1 are those of each item. */
-static nb_tensor *loss_of(nb_context *nb, nb_tensor *logits) {
+static nb_tensor *loss_of(nb_context *nb, nb_tensor *logits, cli_step *s) {
     if (nb_rank(logits) == 3) logits = nb_reshape(logits, nb_shape(nb_size(logits, 0) * nb_size(logits, 1), nb_size(logits, 2)));
     if (nb_rank(logits) != 2)
         return nb_fail(
             nb, NB_INVALID,
             "the net ends with %d axes for an item; a loss needs one number for each class: end it with 'flatten, linear 10'",
             nb_rank(logits) - 1);
-    nb_tensor *labels = nb_input(nb, "labels", NB_I64, nb_shape(nb_size(logits, 0)));
-    return nb_set_name(nb_cross_entropy(logits, labels, NULL), "loss");
+    s->labels = nb_input(nb, "labels", NB_I64, nb_shape(nb_size(logits, 0)));
+    return nb_set_name(nb_cross_entropy(logits, s->labels, NULL), "loss");
 }
 
-nb_program *cli_step_program(nb_context *nb, nb_net *net, int64_t batch, bool infer) {
-    nb_dtype    dtype = nb_net_input_dtype(net);
-    nb_dims     shape = batch_of(batch, nb_net_input(net));
-    nb_tensor  *x = nb_input(nb, dtype == NB_I64 ? "tokens" : "x", dtype, shape);
-    nb_program *p;
+bool cli_step_make(nb_context *nb, nb_net *net, int64_t batch, bool infer, cli_step *s) {
+    nb_dtype dtype = nb_net_input_dtype(net);
+    nb_dims  shape = batch_of(batch, nb_net_input(net));
+    s->x = nb_input(nb, dtype == NB_I64 ? "tokens" : "x", dtype, shape);
     if (dtype == NB_F32) {
         nb_tensor *noise = nb_normal(nb, NB_F32, shape, 0, 1);
-        nb_set(x, nb_data(noise), nb_bytes(noise));
+        nb_set(s->x, nb_data(noise), nb_bytes(noise));
     }
-    nb_tensor *y = nb_net_apply(net, x, infer ? NB_EVAL : NB_TRAIN);
-    if (infer) {
-        p = nb_compile(nb, nb_list_of(nb, nb_set_name(y, "result")));
-    } else {
-        nb_tensor *loss = loss_of(nb, y);
-        p = nb_error(nb) ? NULL : nb_compile(nb, nb_update(nb_adam(nb_net_parameters(net), 1e-3, NULL), loss));
-    }
+    nb_tensor *y = nb_net_apply(net, s->x, infer ? NB_EVAL : NB_TRAIN);
+    nb_list    roots = infer ? nb_list_of(nb, nb_set_name(y, "result"))
+                             : nb_update(nb_adam(nb_net_parameters(net), 1e-3, NULL), loss_of(nb, y, s));
+    s->program = nb_compile(nb, roots);
     nb_next_step(nb);
-    return nb_error(nb) ? NULL : p;
+    return !nb_error(nb);
 }

@@ -88,6 +88,10 @@ says 2 'an item is a row of whole numbers' summary 'embedding 100 16, lstm 32'
 says 2 'did you mean gpt-s' summary gpt
 says 0 '1x8x8' summary "$net" --input 1,8,8
 
+says 0 'saved by values that share their place' summary "$net" --input 1,8,8 --memory --batch 1
+says 0 'memory of a step with 64 items' summary gpt-s --memory
+says 2 'a loss needs one number for each class' summary 'conv 4 3' --memory
+
 # ---- profiles
 says 0 'at the peaks they would take' profile "$net" --input 1,8,8 --batch 8 --steps 3 --threads 2
 says 0 'conv2d_weight_grad' profile "$net" --input 1,8,8 --batch 8 --steps 3 --rows 0

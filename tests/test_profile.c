@@ -185,9 +185,61 @@ static void test_environment(void **state) {
     nb_close(nb);
 }
 
+/* Bytes that an allocator has given out, now and at most. */
+typedef struct tally {
+    size_t live, peak;
+    int    calls;
+} tally;
+
+static void *count_alloc(void *user, size_t size) {
+    tally  *t = user;
+    size_t *p = malloc(size + 16);
+    if (!p) return NULL;
+    *p = size;
+    t->live += size;
+    t->calls++;
+    if (t->live > t->peak) t->peak = t->live;
+    return (char *)p + 16;
+}
+
+static void count_free(void *user, void *pointer) {
+    tally *t = user;
+    if (!pointer) return;
+    size_t *p = (size_t *)(void *)((char *)pointer - 16);
+    t->live -= *p;
+    free(p);
+}
+
+/* What the plan says before a run is what the allocator sees in the end: workspace and outputs, and little else; and a run takes nothing
+ * more. Values are large here, beside the program's own tables. */
+static void test_plan(void **state) {
+    (void)state;
+    tally        t = {0};
+    nb_allocator allocator = {count_alloc, count_free, &t};
+    nb_context  *nb = nb_open(&(nb_options){.allocator = &allocator});
+    nb_net      *net = nb_net_parse(nb, "linear 64, relu, linear 64, tanh, linear 8", nb_shape(64));
+    nb_tensor   *x = nb_input(nb, "x", NB_F32, nb_shape(32768, 64)), *y = nb_input(nb, "y", NB_I64, nb_shape(32768));
+    nb_tensor   *logits = nb_net_apply(net, x, NB_TRAIN), *loss = nb_cross_entropy(logits, y, NULL);
+    nb_list      roots = nb_list_join(nb, nb_list_of(nb, logits), nb_update(nb_adam(nb_net_parameters(net), 0.01, NULL), loss));
+    size_t       before = t.live;
+    t.peak = 0;
+    nb_program *p = nb_compile(nb, roots);
+    int         calls = t.calls;
+    for (int i = 0; i < 3; i++) assert_true(nb_run(p));
+    assert_int_equal(t.calls, calls);
+    nb_program_info info = nb_program_describe(p);
+    double          plan = (double)(info.workspace_bytes + info.output_bytes), seen = (double)(t.peak - before);
+    assert_true(info.output_bytes == 32768 * 8 * 4 + 4);
+    assert_true(info.workspace_bytes > 4 << 20 && info.unplanned_bytes > info.workspace_bytes);
+    if (seen < plan || seen > 1.05 * plan) fail_msg("planned %.0f bytes, but the allocator saw %.0f", plan, seen);
+    assert_true((double)before > (double)info.kept_bytes);
+    nb_close(nb);
+    assert_int_equal(t.live, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_machine), cmocka_unit_test(test_calls), cmocka_unit_test(test_lifetimes),
                                        cmocka_unit_test(test_time),    cmocka_unit_test(test_reference),
-                                       cmocka_unit_test(test_environment)};
+                                       cmocka_unit_test(test_environment), cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ struct nb__chunk {
     size_t     size; /* bytes behind this head */
 };
 
-enum { CHUNK_HEAD = NB__ALIGN, FIRST_CHUNK = 1 << 16 };
+enum { CHUNK_HEAD = NB__ALIGN, FIRST_CHUNK = 1 << 16, LARGE_CHUNK = 1 << 18 };
 
 static char *chunk_data(nb__chunk *c) { return (char *)c + CHUNK_HEAD; }
 
@@ -59,7 +59,9 @@ void *nb__arena_alloc(nb_context *nb, nb__arena *a, size_t size) {
         if (*next && (*next)->size >= size) {
             a->current = *next;
         } else {
-            size_t     grow = a->current ? 2 * a->current->size : FIRST_CHUNK, bytes = grow > size ? grow : size;
+            /* Twice the last one, but a large array (an output) must not make the next chunk larger still. */
+            size_t     grow = !a->current ? FIRST_CHUNK : a->current->size < LARGE_CHUNK / 2 ? 2 * a->current->size : LARGE_CHUNK;
+            size_t     bytes = grow > size ? grow : size;
             nb__chunk *c = aligned_alloc_raw(nb, bytes + CHUNK_HEAD);
             if (!c && bytes > size) c = aligned_alloc_raw(nb, (bytes = size) + CHUNK_HEAD);
             if (!c) goto fail;
