@@ -30,6 +30,7 @@ static const struct {
     size_t      flag;
 } pass[] = {
     {"simplify", offsetof(nb__compile, simplify)},
+    {"algebra", offsetof(nb__compile, algebra)},
     {"layout", offsetof(nb__compile, layout)},
     {"fuse", offsetof(nb__compile, fuse)},
     {"memory", offsetof(nb__compile, memory)},
@@ -109,7 +110,7 @@ nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *
     p->fault = nb__program_alloc(p, sizeof *p->fault);
     if (nb->status != NB_OK || !p->fault) return p;
     bool fast = nb->isa->tiles != NULL;
-    p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast) && nb__layout(p, how->layout && fast) &&
+    p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) && nb__layout(p, how->layout && fast) &&
                  nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
     return p;
 }

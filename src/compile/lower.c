@@ -84,6 +84,7 @@ static bool add(nb_program *p, nb_tensor *t, const nb__compile *how) {
                   .shape = t->shape,
                   .scope = t->scope,
                   .serial = t->serial,
+                  .number = p->n_nodes,
                   .is_watched = t->is_watched,
                   .is_backward = t->is_backward,
                   .step = -1,

@@ -1,7 +1,7 @@
 /* program.h: from a graph to a list of kernel calls. The passes, each a file, in their order:
  *
  *   lower     the graph below the roots is copied into nodes with operands by number, in topological order
- *   simplify  nodes nobody needs go; a transposed product becomes the product of the transposed
+ *   simplify  nodes nobody needs go, equal ones become one; rules (algebra) put simpler nodes in place of others
  *   layout    each value gets a buffer and strides; views become strides of what they show
  *   fuse      elementwise nodes that feed only each other become one step
  *   schedule  steps in an order in which everything that can fail comes before anything that changes a kept tensor
@@ -40,6 +40,7 @@ typedef struct nb__node {
     const void      *data;     /* CONSTANT */
     nb__scope       *scope;
     uint64_t         serial;
+    int              number;   /* in the graph's list (nb__walk) */
     uint32_t         stream;   /* random nodes */
     bool             is_watched, is_backward, is_dead;
     bool             is_splat; /* CONSTANT: one element, all strides 0 */
@@ -115,7 +116,7 @@ struct nb_program {
     nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
     int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
     bool        has_random;
-    const nb__draw *draw;    /* of each node, for the coming run (nb_eval); NULL: the context's state, the program's streams */
+    const nb__draw *draw;    /* by nb__node.number, for the coming run (nb_eval); NULL: the context's state, the program's streams */
     struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
@@ -133,12 +134,12 @@ struct nb_program {
 
 /* The passes. False: the context has failed. */
 typedef struct nb__compile {
-    bool simplify, layout, fuse, memory; /* which optional parts are on */
+    bool simplify, algebra, layout, fuse, memory; /* which optional parts are on */
     bool arguments;                      /* evaluated tensors and data are arguments, not constants */
     bool check_finite;
 } nb__compile;
 bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how);
-bool nb__simplify(nb_program *p, bool merge); /* dead nodes go in any case */
+bool nb__simplify(nb_program *p, bool merge, bool algebra); /* dead nodes go in any case */
 bool nb__layout(nb_program *p, bool channels_last);
 bool nb__fuse(nb_program *p, bool fuse);
 bool nb__schedule(nb_program *p);

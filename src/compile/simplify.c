@@ -1,9 +1,11 @@
-/* simplify.c: equal nodes become one, constants become single elements, and nodes that nobody needs go. None of it changes a bit of any
- * result. */
+/* simplify.c: rounds over the list of nodes. Each drops what nobody needs and builds the list anew: constants become single elements, equal
+ * nodes one (merge), and rules put simpler nodes in place of others (algebra; rewrite.h names their files). Rounds go on until
+ * none finds anything to do; each takes time in proportion to the number of nodes. */
 #include <string.h>
 
-#include "ops.h"
-#include "program.h"
+#include "rewrite.h"
+
+enum { MOST_ROUNDS = 24 };
 
 uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
     const unsigned char *b = data;
@@ -11,81 +13,131 @@ uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
     return h;
 }
 
-static uint64_t hash_node(const nb__node *n) {
-    uint64_t h = nb__hash(NB__HASH_START, &n->op, sizeof n->op);
-    h = nb__hash(h, n->in, (size_t)n->n_in * sizeof *n->in);
-    h = nb__hash(h, n->shape.size, (size_t)n->shape.rank * sizeof *n->shape.size);
-    return n->attr ? nb__hash(h, n->attr, n->op->attr_size) : h;
-}
-
-static bool equal(const nb__node *a, const nb__node *b) {
-    return a->op == b->op && a->n_in == b->n_in && a->dtype == b->dtype && a->shape.rank == b->shape.rank &&
-           !memcmp(a->shape.size, b->shape.size, (size_t)a->shape.rank * sizeof *a->shape.size) &&
-           !memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in) && (!a->attr || !memcmp(a->attr, b->attr, a->op->attr_size));
-}
-
-/* Common subexpressions. Random nodes are never merged: two draws are two draws. A watched node keeps its mark. */
-static bool merge_equal(nb_program *p) {
-    size_t room = 64;
-    while (room < 2 * (size_t)p->n_nodes) room *= 2;
-    int *table = nb__step_alloc(p->nb, room * sizeof *table), *same = nb__step_alloc(p->nb, (size_t)p->n_nodes * sizeof *same);
-    if (!table || !same) return false;
-    for (int i = 0; i < p->n_nodes; i++) {
-        nb__node *n = &p->node[i];
-        same[i] = i;
-        for (int k = 0; k < n->n_in; k++) n->in[k] = same[n->in[k]];
-        if (n->source != NB__COMPUTED || n->op->kind == NB_RANDOM || n->op->kind == NB_ASSIGN) continue;
-        for (size_t at = hash_node(n) & (room - 1);; at = (at + 1) & (room - 1)) {
-            if (!table[at]) {
-                table[at] = i + 1;
-                break;
-            }
-            nb__node *other = &p->node[table[at] - 1];
-            if (!equal(n, other)) continue;
-            same[i] = table[at] - 1;
-            other->is_watched |= n->is_watched;
-            break;
-        }
-    }
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) p->root[i] = same[p->root[i]];
-    for (int i = 0; i < p->n_commits; i++) p->commit[i].node = same[p->commit[i].node];
-    return true;
-}
-
-static void mark_dead(nb_program *p, bool check_finite) {
+static void mark_dead(nb_program *p) {
     for (int i = 0; i < p->n_nodes; i++) p->node[i].is_dead = true;
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) p->node[p->root[i]].is_dead = false;
     for (int i = 0; i < p->n_commits; i++) p->node[p->commit[i].node].is_dead = false;
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         nb__node *n = &p->node[i];
-        if (n->is_watched && check_finite && n->op->kind != NB_ASSIGN) n->is_dead = false;
+        if (n->is_watched && n->op->kind != NB_ASSIGN) n->is_dead = false;
         if (n->is_dead) continue;
         /* A view shows its first operand only; further ones matter to derivatives. */
-        int used = n->op->kind == NB_VIEW && n->source == NB__COMPUTED ? 1 : n->n_in;
-        for (int k = 0; k < used; k++) p->node[n->in[k]].is_dead = false;
+        if (n->op->kind == NB_VIEW && n->source == NB__COMPUTED) n->n_in = 1;
+        for (int k = 0; k < n->n_in; k++) p->node[n->in[k]].is_dead = false;
     }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ one round */
+
+static void count_users(nb__rewrite *r) {
+    const nb_program *p = r->p;
+    for (int i = 0; i < r->n_old; i++) {
+        r->user[i] = -1;
+        r->users[i] += r->old[i].is_watched;
+        if (r->old[i].is_dead) continue;
+        for (int k = 0; k < r->old[i].n_in; k++) {
+            r->users[r->old[i].in[k]]++;
+            r->user[r->old[i].in[k]] = i;
+        }
+    }
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) r->users[p->root[i]]++;
+    for (int i = 0; i < p->n_commits; i++) r->users[p->commit[i].node]++;
+}
+
+static bool begin(nb__rewrite *r, nb_program *p) {
+    size_t n = (size_t)p->n_nodes;
+    *r = (nb__rewrite){.p = p, .n_old = p->n_nodes, .old = p->node, .n_buckets = 64};
+    while (r->n_buckets < 2 * n) r->n_buckets *= 2;
+    r->users = nb__step_alloc(p->nb, n * sizeof(int));
+    r->user = nb__step_alloc(p->nb, n * sizeof(int));
+    r->to = nb__step_alloc(p->nb, n * sizeof(int));
+    r->terms = nb__step_alloc(p->nb, (2 * n + 2) * sizeof(int));
+    r->bucket = nb__step_alloc(p->nb, r->n_buckets * sizeof(int));
+    if (!r->users || !r->user || !r->to || !r->terms || !r->bucket) return false;
+    for (size_t i = 0; i < r->n_buckets; i++) r->bucket[i] = -1;
+    count_users(r);
+    return true;
 }
 
 /* A tensor full of one value is that element, shown everywhere by strides of 0. */
-static bool splat_constants(nb_program *p) {
-    for (int i = 0; i < p->n_nodes; i++) {
-        nb__node *n = &p->node[i];
-        if (n->source != NB__COMPUTED || n->op != &nb__op_full) continue;
-        void *element = nb__program_alloc(p, NB__ALIGN);
-        if (!element) return false;
-        nb_call call = {.out = {.data = element, .dtype = n->dtype}, .attr = n->attr};
-        n->op->run(&call);
-        n->source = NB__CONSTANT;
-        n->data = element;
-        n->is_splat = true;
-    }
+static bool make_splat(nb_program *p, nb__node *n) {
+    void *element = nb__program_alloc(p, NB__ALIGN);
+    if (!element) return false;
+    n->op->run(&(nb_call){.out = {.data = element, .dtype = n->dtype}, .attr = n->attr});
+    n->source = NB__CONSTANT;
+    n->attr = NULL;
+    n->data = element;
+    n->is_splat = true;
     return true;
 }
 
-bool nb__simplify(nb_program *p, bool merge) {
-    if (merge && !(merge_equal(p) && splat_constants(p))) return false;
-    mark_dead(p, p->check_finite);
+/* What stands for old node i in the new list. */
+static int translate(nb__rewrite *r, int i) {
+    nb__node n = r->old[i];
+    r->from = &r->old[i];
+    if (nb__is_computed(&n, &nb__op_full) && !make_splat(r->p, &n)) return -1;
+    if (r->algebra && !n.is_watched) {
+        int made = nb__sums_rule(r, i);
+        if (made >= 0) return made;
+    }
+    n.in = nb__step_alloc(r->p->nb, (size_t)n.n_in * sizeof *n.in + 1);
+    if (!n.in) return -1;
+    for (int k = 0; k < n.n_in; k++) n.in[k] = r->to[r->old[i].in[k]];
+    return nb__emit(r, &n);
+}
+
+/* Leaves stay, dead ones too: arguments are counted by their order. */
+static bool rebuild(nb__rewrite *r) {
+    for (int i = 0; i < r->n_old; i++) {
+        const nb__node *n = &r->old[i];
+        bool            is_leaf = n->source == NB__KEPT_LEAF || n->source == NB__ARGUMENT;
+        r->to[i] = -1;
+        if (n->is_dead && !is_leaf) continue;
+        r->to[i] = translate(r, i);
+        if (r->to[i] < 0 || r->p->nb->status != NB_OK) return false;
+    }
+    nb_program *p = r->p;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) p->root[i] = r->to[p->root[i]];
+    for (int i = 0; i < p->n_commits; i++) p->commit[i].node = r->to[p->commit[i].node];
+    p->node = r->node;
+    p->n_nodes = r->n;
+    mark_dead(p);
     return true;
+}
+
+/* The list into the program's own memory. */
+static bool settle(nb_program *p, const nb__rewrite *last) {
+    nb__node *node = nb__program_alloc(p, (size_t)p->n_nodes * sizeof *node);
+    if (!node) return false;
+    memcpy(node, last->node, (size_t)p->n_nodes * sizeof *node);
+    for (int i = 0; i < p->n_nodes; i++) {
+        nb__node *n = &node[i];
+        if (!n->n_in) continue;
+        int *in = nb__program_alloc(p, (size_t)n->n_in * sizeof *in);
+        if (!in) return false;
+        n->in = memcpy(in, n->in, (size_t)n->n_in * sizeof *in);
+    }
+    p->node = node;
+    p->node_room = p->n_nodes;
+    return true;
+}
+
+bool nb__simplify(nb_program *p, bool merge, bool algebra) {
+    for (int i = 0; i < p->n_nodes; i++) p->node[i].is_watched &= p->check_finite;
+    mark_dead(p);
+    if (!merge && !algebra) return true;
+    nb__rewrite r = {0};
+    for (int round = 0, level = NB__LOCAL; round < MOST_ROUNDS && level < NB__LEVELS; round++) {
+        if (!begin(&r, p)) return false;
+        r.merge = merge;
+        r.algebra = algebra;
+        r.level = level;
+        if (!rebuild(&r)) return false;
+        if (!algebra) break;
+        if (!r.changed && round) level++;
+    }
+    return settle(p, &r);
 }

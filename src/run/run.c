@@ -58,7 +58,7 @@ static void set_draw(const nb_program *p, nb__step *s) {
     if (n->op->kind != NB_RANDOM) return;
     nb__draw d = {p->nb->random, n->stream};
     if (p->draw) {
-        d = p->draw[s->node[0]];
+        d = p->draw[n->number];
         d.stream |= UINT32_C(1) << 31;
     }
     s->call.c.key[0] = (uint32_t)(d.random.seed ^ d.random.seed >> 32);

@@ -1,0 +1,373 @@
+/* test_simplify.c: the compiler's rules: each does its work, keeps results, and stays away where it must not be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ops.h"
+#include "program.h"
+
+static nb_context *nb;
+
+static int open_context(void **state) {
+    (void)state;
+    nb = nb_open(NULL);
+    return nb ? 0 : 1;
+}
+
+static int close_context(void **state) {
+    (void)state;
+    nb_close(nb);
+    return 0;
+}
+
+/* An input with values between -1 and 1. */
+static nb_tensor *input(nb_dims shape) {
+    static int seed;
+    nb_tensor *x = nb_input(nb, "x", NB_F32, shape);
+    int64_t    n = nb_count(x);
+    float     *v = nb_alloc(nb, (size_t)n * sizeof *v + 1);
+    for (int64_t i = 0; i < n; i++) v[i] = sinf((float)(seed++) * 1.7f);
+    assert_true(nb_set(x, v, nb_bytes(x)));
+    nb_free(nb, v);
+    return x;
+}
+
+static nb_program *compile(nb_list roots, const char *passes) {
+    nb_program *p = nb_compile_with(nb, roots, &(nb_compile_options){.passes = passes});
+    if (nb_error(nb)) fail_msg("%s", nb_error(nb));
+    return p;
+}
+
+/* How many operators of this name a program computes, views and copies included. */
+static int count(const nb_program *p, const char *name) {
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++)
+        n += !p->node[i].is_dead && p->node[i].source == NB__COMPUTED && !strcmp(p->node[i].op->name, name);
+    return n;
+}
+
+static int count_all(const nb_program *p) {
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++) n += !p->node[i].is_dead && p->node[i].source == NB__COMPUTED;
+    return n;
+}
+
+/* Compiles with and without the rules, runs both, and compares: bits, or with a tolerance. */
+static nb_program *compare(nb_list roots, double tolerance) {
+    nb_program *p = compile(roots, "all"), *q = compile(roots, "none");
+    assert_true(nb_run(p) && nb_run(q));
+    for (int k = 0; k < roots.n; k++) {
+        nb_tensor   *a = nb_output(p, k), *b = nb_output(q, k);
+        const float *x = nb_data(a), *y = nb_data(b);
+        double       scale = 1;
+        for (int64_t i = 0; i < nb_count(b); i++) scale = fmax(scale, fabs((double)y[i]));
+        if (tolerance == 0) assert_memory_equal(x, y, nb_bytes(b));
+        for (int64_t i = 0; i < nb_count(b) && tolerance > 0; i++) {
+            if (fabs((double)x[i] - (double)y[i]) > tolerance * scale)
+                fail_msg("result %d, element %d: %.9g, without rules %.9g", k, (int)i, (double)x[i], (double)y[i]);
+        }
+    }
+    return p;
+}
+
+static nb_program *same_bits(nb_tensor *y) { return compare(nb_list_of(nb, y), 0); }
+static nb_tensor  *number(double v) { return nb_number(nb, v); }
+static nb_tensor  *zeros(nb_dims shape) { return nb_zeros(nb, NB_F32, shape); }
+
+/* What is left of a result that is only x: the copy that hands it out. */
+static void assert_is_operand(nb_tensor *y) {
+    nb_program *p = same_bits(y);
+    assert_int_equal(count_all(p), 1);
+    assert_int_equal(count(p, "copy"), 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- algebra */
+
+static void test_neutral(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(3, 5));
+    assert_is_operand(nb_mul(x, number(1)));
+    assert_is_operand(nb_mul(nb_ones(nb, NB_F32, nb_shape(3, 5)), x));
+    assert_is_operand(nb_div(x, number(1)));
+    assert_is_operand(nb_sub(x, number(0)));
+    assert_is_operand(nb_add(x, number(-0.0)));
+    assert_is_operand(nb_pow(x, number(1)));
+    assert_is_operand(nb_neg(nb_neg(x)));
+    assert_is_operand(nb_cast(x, NB_F32));
+    assert_is_operand(nb_stop_gradient(x));
+    /* A neutral element that makes the result larger stays. */
+    assert_int_equal(count(same_bits(nb_mul(input(nb_shape(3, 1)), nb_ones(nb, NB_F32, nb_shape(3, 5)))), "mul"), 1);
+}
+
+static void test_signs(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(7)), *y = input(nb_shape(7));
+    nb_program *p = same_bits(nb_add(x, nb_neg(y)));
+    assert_int_equal(count(p, "sub"), 1);
+    assert_int_equal(count_all(p), 1);
+    assert_int_equal(count_all(same_bits(nb_add(nb_neg(x), y))), 1);
+    assert_int_equal(count_all(same_bits(nb_sub(x, nb_neg(y)))), 1);
+    assert_int_equal(count_all(same_bits(nb_mul(nb_neg(x), nb_neg(y)))), 1);
+    assert_int_equal(count_all(same_bits(nb_mul(nb_neg(x), number(3)))), 1);
+    assert_int_equal(count_all(same_bits(nb_div(number(3), nb_neg(y)))), 1);
+    assert_int_equal(count_all(same_bits(nb_mul(nb_neg(x), y))), 2);
+}
+
+static void test_powers(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(9));
+    nb_program *p = same_bits(nb_div(x, number(-0.25)));
+    assert_int_equal(count(p, "mul"), 1);
+    assert_int_equal(count(p, "div"), 0);
+    assert_int_equal(count(same_bits(nb_div(x, number(3))), "div"), 1);
+    assert_int_equal(count(compare(nb_list_of(nb, nb_pow(x, number(2))), 1e-6), "square"), 1);
+    assert_int_equal(count(compile(nb_list_of(nb, nb_pow(x, number(0.5))), "all"), "pow"),
+                     1); /* sqrt(-0) is -0, its power is 0 */
+}
+
+/* Zeros and NaN that a careless rule would lose. */
+static void test_special_values(void **state) {
+    (void)state;
+    float      v[4] = {-0.0f, NAN, INFINITY, -1};
+    nb_tensor *x = nb_input(nb, "x", NB_F32, nb_shape(4));
+    assert_true(nb_set(x, v, sizeof v));
+    assert_int_equal(count(same_bits(nb_add(x, number(0))), "add"), 1); /* -0 + 0 is 0 */
+    nb_program *p = compile(nb_list_of(nb, nb_mul(x, number(0)), nb_sub(x, x), nb_div(x, x)), "all");
+    assert_true(nb_run(p));
+    for (int k = 0; k < 3; k++) {
+        const float *y = nb_data(nb_output(p, k));
+        assert_true(isnan(y[1]) && isnan(y[2]));
+    }
+}
+
+static void test_constants(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(2, 3)), *c = nb_exp(nb_add(nb_mul(number(2), number(0.25)), number(1)));
+    nb_program *p = compare(nb_list_of(nb, nb_mul(x, c)), 1e-6);
+    assert_int_equal(count_all(p), 1);
+    p = same_bits(nb_mul(x, nb_sum(nb_full(nb, NB_F32, nb_shape(4, 5), 0.5), nb_axes(), false)));
+    assert_int_equal(count_all(p), 1);
+    /* A triangle: the comparison of two ranges is known. */
+    p = same_bits(nb_tril(input(nb_shape(5, 5)), 0));
+    assert_int_equal(count_all(p), 1);
+    assert_int_equal(count(p, "where"), 1);
+    p = compile(nb_list_of(nb, nb_tril(input(nb_shape(300, 300)), 0)), "all"); /* too large to keep */
+    assert_int_equal(count(p, "less_equal"), 1);
+    assert_int_equal(count(same_bits(nb_mul(x, nb_expand(number(1), nb_shape(2, 3)))), "mul"), 0);
+}
+
+static void test_zero_products(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(4, 3)), *w = input(nb_shape(5, 2));
+    nb_program *p =
+        same_bits(nb_add(x, nb_slice(nb_matmul(zeros(nb_shape(4, 5)), nb_matmul(w, input(nb_shape(2, 3)))), 0, 0, 4, 1)));
+    assert_int_equal(count(p, "matmul"), 0);
+    assert_int_equal(count(p, "add"), 0);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------------- views */
+
+static void test_views(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(4, 6));
+    assert_is_operand(nb_transpose(nb_transpose(x, 0, 1), 0, 1));
+    assert_is_operand(nb_reshape(nb_reshape(x, nb_shape(24)), nb_shape(4, 6)));
+    assert_is_operand(nb_slice(x, 1, 0, 6, 1));
+    assert_is_operand(nb_flip(nb_flip(x, nb_axes(1)), nb_axes(1)));
+    nb_program *p = same_bits(nb_neg(nb_slice(nb_slice(x, 0, 1, 4, 1), 0, 2, 0, -1)));
+    assert_int_equal(count(p, "slice"), 1);
+    p = same_bits(nb_neg(nb_permute(nb_permute(input(nb_shape(2, 3, 4)), nb_axes(2, 0, 1)), nb_axes(2, 0, 1))));
+    assert_int_equal(count(p, "permute"), 1);
+}
+
+static void test_concats(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(6, 4)), *a = nb_exp(x), *b = nb_sin(x), *c = nb_tanh(x);
+    nb_list    part = nb_split(x, 0, 2);
+    assert_is_operand(nb_concat(part, 0));
+    nb_program *p = same_bits(nb_neg(nb_concat(nb_list_from(nb, 2, part.at + 1), 0)));
+    assert_int_equal(count(p, "concat"), 0);
+    p = same_bits(nb_concat(nb_list_of(nb, part.at[1], part.at[0]), 0)); /* not in order */
+    assert_int_equal(count(p, "concat"), 1);
+    nb_tensor *abc = nb_concat(nb_list_of(nb, a, b, c), 1);
+    p = compare(nb_list_of(nb, abc, nb_neg(nb_concat(nb_list_of(nb, b, c), 1))), 1e-6);
+    assert_int_equal(count(p, "concat"), 1);
+    p = compare(nb_list_of(nb, abc, nb_neg(nb_slice(abc, 1, 5, 7, 1))), 1e-6); /* within b */
+    assert_int_equal(count(p, "concat"), 1);
+    p = compare(nb_list_of(nb, nb_neg(nb_slice(abc, 1, 5, 7, 1))), 1e-6);
+    assert_int_equal(count(p, "concat"), 0);
+    assert_int_equal(count(p, "exp"), 0);
+    p = compare(nb_list_of(nb, nb_neg(nb_slice(abc, 1, 3, 6, 1))), 1e-6); /* of two */
+    assert_int_equal(count(p, "concat"), 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- sums of parts */
+
+static nb_tensor *gradient(nb_tensor *loss, nb_tensor *x) { return nb_grads(loss, NULL, nb_list_of(nb, x)).at[0]; }
+static nb_tensor *total(nb_tensor *x) { return nb_sum(x, nb_axes(), false); }
+
+static void test_parts(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(3, 8, 5)), *loss = number(0);
+    for (int t = 0; t < 8; t++) loss = nb_add(loss, total(nb_square(nb_squeeze(nb_slice(x, 1, t, t + 1, 1), nb_axes(1)))));
+    nb_program *p = same_bits(gradient(loss, x));
+    assert_int_equal(count(p, "slice_grad"), 0);
+    assert_int_equal(count(p, "concat"), 1);
+    assert_int_equal(count(p, "add"), 0);
+}
+
+/* Gaps, a user of the whole, and two levels: time, then a part of the features. */
+static void test_nested_parts(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(8, 6)), *loss = total(nb_exp(x));
+    for (int t = 1; t < 8; t += 2) {
+        nb_tensor *row = nb_slice(x, 0, t, t + 1, 1);
+        loss = nb_add(loss, nb_add(total(nb_square(nb_slice(row, 1, 0, 3, 1))),
+                                   total(nb_tanh(nb_slice(nb_slice(x, 0, t, t + 1, 1), 1, 4, 6, 1)))));
+    }
+    nb_program *p = compare(nb_list_of(nb, gradient(loss, x)), 1e-6);
+    assert_int_equal(count(p, "slice_grad"), 0);
+    assert_int_equal(count(p, "concat"), 5);
+    assert_int_equal(count(p, "add"), 1);
+}
+
+static void test_overlapping_parts(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(9)), *y = nb_mul(nb_slice(x, 0, 0, 6, 1), nb_slice(x, 0, 3, 9, 1));
+    nb_program *p = same_bits(gradient(total(y), x));
+    assert_int_equal(count(p, "slice_grad"), 2);
+    assert_int_equal(count(p, "concat"), 0);
+    /* A part that is a result itself stays whole. */
+    nb__slice_grad_attr low = {{nb_shape(0), nb_shape(1), nb_shape(4)}, nb_shape(9)},
+                        high = {{nb_shape(4), nb_shape(1), nb_shape(5)}, nb_shape(9)};
+    nb_tensor *a = nb_slice(x, 0, 0, 4, 1), *b = nb_slice(x, 0, 4, 9, 1);
+    a = nb_apply(nb, &nb__op_slice_grad, 1, &a, &low);
+    b = nb_apply(nb, &nb__op_slice_grad, 1, &b, &high);
+    p = compare(nb_list_of(nb, nb_add(a, b), a), 0);
+    assert_int_equal(count(p, "slice_grad"), 2);
+    p = compare(nb_list_of(nb, nb_add(a, b)), 0);
+    assert_int_equal(count(p, "slice_grad"), 0);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- sums of products */
+
+/* A recurrent net: h' = tanh(x_t + h W^T + b), from zeros; the states are stacked. Time is axis 0 or 1 of x and of the result. */
+static nb_tensor *recurrent(nb_tensor *x, nb_tensor *w, nb_tensor *b, int axis, nb_tensor *first) {
+    int64_t    steps = nb_size(x, axis), width = nb_size(x, 2), rows = nb_count(x) / steps / width;
+    nb_tensor *h = first ? first : zeros(nb_shape(rows, width));
+    nb_list    all = nb_list_new(nb, (int)steps);
+    for (int t = 0; t < steps; t++) {
+        nb_tensor *now = nb_squeeze(nb_slice(x, axis, t, t + 1, 1), nb_axes(axis));
+        all.at[t] = h = nb_tanh(nb_add(now, nb_linear(h, w, b)));
+    }
+    return nb_stack(all, axis);
+}
+
+static nb_program *check_recurrent(nb_dims shape, int axis, bool from_zeros) {
+    nb_tensor *x = input(shape), *w = input(nb_shape(shape.size[2], shape.size[2])), *b = input(nb_shape(shape.size[2]));
+    nb_tensor *first = from_zeros ? NULL : input(nb_shape(shape.size[1 - axis], shape.size[2]));
+    nb_tensor *loss = total(nb_square(recurrent(x, w, b, axis, first)));
+    nb_list    g = nb_grads(loss, NULL, nb_list_of(nb, x, w, b));
+    return compare(nb_list_of(nb, loss, nb_neg(g.at[0]), nb_neg(g.at[1]), nb_neg(g.at[2])), 3e-6);
+}
+
+static void test_products(void **state) {
+    (void)state;
+    for (int axis = 0; axis < 2; axis++) {
+        for (int zero = 0; zero < 2; zero++) {
+            int         steps = 7, rows = 4;
+            nb_program *p = check_recurrent(axis ? nb_shape(rows, steps, 16) : nb_shape(steps, rows, 16), axis, zero);
+            /* Forward without the product of zeros, backward without the first, and all weight gradients at once. */
+            assert_int_equal(count(p, "matmul"), (zero ? steps - 1 : steps) + (steps - 1) + 1);
+            assert_int_equal(count(p, "sum"), 2);
+            assert_int_equal(count(p, "slice_grad"), 0);
+        }
+    }
+    check_recurrent(nb_shape(5, 1, 8), 0, true);
+    check_recurrent(nb_shape(1, 5, 8), 1, true);
+    check_recurrent(nb_shape(1, 2, 3), 1, false);
+}
+
+/* With time first, states and gradients lie as the product needs them: nothing is copied. */
+static void test_products_are_views(void **state) {
+    (void)state;
+    nb_program *p = check_recurrent(nb_shape(6, 3, 8), 0, true);
+    assert_int_equal(count(p, "concat"), 2); /* the states, the gradients */
+    assert_int_equal(count(p, "copy"), 1);   /* the loss, to be handed out */
+}
+
+/* Terms of products that other nodes use, or that are too large to copy, stay. */
+static void test_products_that_stay(void **state) {
+    (void)state;
+    nb_tensor  *a = input(nb_shape(3, 4)), *b = input(nb_shape(4, 5)), *c = input(nb_shape(3, 4)), *d = input(nb_shape(4, 5));
+    nb_tensor  *ab = nb_matmul(nb_exp(a), b), *cd = nb_matmul(nb_exp(c), d);
+    nb_program *p = compare(nb_list_of(nb, nb_add(ab, cd), ab), 1e-6);
+    assert_int_equal(count(p, "matmul"), 2);
+    a = input(nb_shape(3, 400)), b = input(nb_shape(400, 5)), c = input(nb_shape(3, 400)), d = input(nb_shape(400, 5));
+    p = compare(nb_list_of(nb, nb_add(nb_matmul(a, b), nb_matmul(c, d))), 1e-5);
+    assert_int_equal(count(p, "matmul"), 2);
+    a = input(nb_shape(30, 2)), b = input(nb_shape(2, 50)), c = input(nb_shape(30, 2)), d = input(nb_shape(2, 50));
+    p = compare(nb_list_of(nb, nb_add(nb_add(nb_matmul(a, b), input(nb_shape(30, 50))), nb_matmul(c, d))), 1e-6);
+    assert_int_equal(count(p, "matmul"), 1);
+    assert_int_equal(count(p, "add"), 1);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ the pass */
+
+/* Each word of NABLA_PASSES alone and all but it give the same results. */
+static void test_switches(void **state) {
+    (void)state;
+    const char *lists[] = {"simplify", "algebra", "simplify,algebra", "algebra,layout,fuse,memory",
+                           "simplify,layout,fuse,memory"};
+    nb_tensor  *x = input(nb_shape(5, 3, 8)), *w = input(nb_shape(8, 8)), *b = input(nb_shape(8));
+    nb_tensor  *loss = total(nb_square(recurrent(x, w, b, 0, NULL)));
+    nb_list     g = nb_grads(loss, NULL, nb_list_of(nb, w, b, x));
+    nb_program *want = compile(g, "none");
+    assert_true(nb_run(want));
+    for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) {
+        nb_program *p = compile(g, lists[k]);
+        assert_true(nb_run(p));
+        assert_int_equal(count(p, "slice_grad") == 0, strstr(lists[k], "algebra") != NULL);
+        for (int i = 0; i < 64; i++)
+            assert_true(fabs((double)((const float *)nb_data(nb_output(p, 0)))[i] -
+                             (double)((const float *)nb_data(nb_output(want, 0)))[i]) < 1e-3);
+    }
+}
+
+/* A watched gradient stays a node of its own when it is checked. */
+static void test_watched(void **state) {
+    (void)state;
+    nb_tensor         *x = input(nb_shape(4)), *y = nb_watch(nb_mul(x, number(1)));
+    nb_compile_options o = {.check_finite = true};
+    nb_program        *p = nb_compile_with(nb, nb_list_of(nb, nb_exp(y)), &o);
+    assert_true(nb_run(p));
+    assert_int_equal(count(p, "mul"), 1);
+    assert_int_equal(count(compile(nb_list_of(nb, nb_exp(y)), "all"), "mul"), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_neutral, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_signs, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_powers, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_special_values, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_constants, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_zero_products, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_views, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_concats, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_parts, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_nested_parts, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_overlapping_parts, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_products, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_products_are_views, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_products_that_stay, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_watched, open_context, close_context),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
