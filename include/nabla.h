@@ -26,7 +26,8 @@
  * never prints, exits or aborts; with on_error = nb_die a program prints the first message and exits.
  *
  * THREADS. There is no global state. A context and what was made in it belong to one thread at a time. It uses one thread of its
- * own unless asked for more. Results have the same bits for any number of threads.
+ * own unless asked for more. Results have the same bits for any number of threads. A forked process has none of the threads: with more than
+ * one, a run there is an error; open a context there instead. nb_close works.
  *
  * Shapes are logical, row-major, sizes int64_t, rank 0 to 8; a size may be 0. Images are [N,C,H,W]. */
 #ifndef NABLA_H

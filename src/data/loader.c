@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "dataset.h"
 
@@ -26,6 +27,7 @@ struct nb_loader {
     slot              slots[SLOTS];
     bool              has_started, has_thread, has_locks;
     pthread_t         thread;
+    pid_t             process; /* whose thread it is: a fork does not take it along */
     pthread_mutex_t   lock; /* guards what follows */
     pthread_cond_t    changed;
     int64_t           filled;  /* batches before this one are ready */
@@ -111,14 +113,15 @@ static void start_thread(nb_loader *l) {
 
 static void free_loader(void *object) {
     nb_loader *l = object;
-    if (l->has_thread) {
+    bool       is_here = l->process == getpid(); /* else there is no thread, and no lock can be relied on */
+    if (l->has_thread && is_here) {
         pthread_mutex_lock(&l->lock);
         l->must_stop = true;
         pthread_cond_broadcast(&l->changed);
         pthread_mutex_unlock(&l->lock);
         pthread_join(l->thread, NULL);
     }
-    if (l->has_locks) {
+    if (l->has_locks && is_here) {
         pthread_cond_destroy(&l->changed);
         pthread_mutex_destroy(&l->lock);
     }
@@ -169,6 +172,7 @@ nb_loader *nb_loader_new(nb_dataset *d, const nb_loader_options *options) {
     if (!l) return NULL;
     l->nb = d->nb;
     l->d = d;
+    l->process = getpid();
     l->options = o;
     l->steps = (d->count + (o.keep_last ? o.batch - 1 : 0)) / o.batch;
     for (int i = 0; i < 256; i++) l->of_u8[i] = (float)((i / 255.0 - o.mean) / o.std);
@@ -188,10 +192,17 @@ nb_loader *nb_loader_new(nb_dataset *d, const nb_loader_options *options) {
     return nb_own(l->nb, l, free_loader) ? l : NULL;
 }
 
+static bool has_thread_here(const nb_loader *l, const char *user) {
+    if (!l->has_thread || l->process == getpid()) return true;
+    nb_fail(l->nb, NB_INVALID, "%s: this process was forked, and the loader's thread stayed behind: make a loader here, or one with no_thread",
+            user);
+    return false;
+}
+
 int64_t nb_loader_steps(const nb_loader *l) { return l ? l->steps : 0; }
 
 bool nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch) {
-    if (!l || nb_error(l->nb)) return false;
+    if (!l || nb_error(l->nb) || !has_thread_here(l, "nb_loader_start")) return false;
     if (epoch < 0 || batch < 0 || batch > l->steps) {
         nb_fail(l->nb, NB_INVALID, "nb_loader_start: epoch %lld, batch %lld; an epoch has the batches 0 to %lld",
                 (long long)epoch, (long long)batch, (long long)l->steps - 1);
@@ -235,7 +246,7 @@ static bool check_tensors(const nb_loader *l, const nb_tensor *x, const nb_tenso
 }
 
 bool nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y) {
-    if (!l || nb_error(l->nb)) return false;
+    if (!l || nb_error(l->nb) || !has_thread_here(l, "nb_loader_next")) return false;
     if (!l->has_started) {
         nb_fail(l->nb, NB_INVALID, "nb_loader_next: no epoch was begun; call nb_loader_start first");
         return false;

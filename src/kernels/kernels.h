@@ -16,6 +16,7 @@
 typedef void nb__task(void *arg, int64_t tile, int thread);
 void nb__parallel(nb_pool *pool, int64_t tiles, nb__task *task, void *arg);
 int  nb__pool_threads(const nb_pool *pool); /* 1 for NULL */
+bool nb__pool_is_here(const nb_pool *pool); /* false in a process that was forked from the pool's: then nb__parallel would wait for ever */
 /* Default rounding and no flush-to-zero in this thread: returns the state to be restored with nb__float_leave. The pool's threads have it. */
 unsigned nb__float_enter(void);
 void     nb__float_leave(unsigned state);

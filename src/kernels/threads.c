@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "kernels.h"
 
@@ -42,6 +43,7 @@ typedef struct worker {
 
 struct nb_pool {
     int             n;
+    pid_t           process; /* whose threads they are: a fork takes none along */
     pthread_mutex_t call;  /* held by the one who calls nb__parallel */
     pthread_mutex_t sleep; /* guards waiting on wake */
     pthread_cond_t  wake;
@@ -139,8 +141,14 @@ void nb__parallel(nb_pool *p, int64_t tiles, nb__task *task, void *arg) {
 
 int nb__pool_threads(const nb_pool *p) { return p ? p->n : 1; }
 
-/* Ends the first `started` workers and frees the pool. */
+bool nb__pool_is_here(const nb_pool *p) { return !p || p->n == 1 || p->process == getpid(); }
+
+/* Ends the first `started` workers and frees the pool. In a forked process there are none to end, and no lock can be relied on. */
 static void end(nb_pool *p, int started) {
+    if (!nb__pool_is_here(p)) {
+        free(p);
+        return;
+    }
     atomic_store(&p->stop, true);
     wake_all(p);
     for (int i = 0; i < started; i++) pthread_join(p->workers[i].thread, NULL);
@@ -156,6 +164,7 @@ nb_pool *nb_pool_new(int n) {
     nb_pool *p = aligned_alloc(_Alignof(nb_pool), (size + _Alignof(nb_pool) - 1) / _Alignof(nb_pool) * _Alignof(nb_pool));
     if (!p) return NULL;
     p->n = n;
+    p->process = getpid();
     p->task = NULL;
     p->arg = NULL;
     p->tiles = 0;

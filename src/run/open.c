@@ -75,7 +75,11 @@ const char *nb_libraries(void) { return CONTRACTIONS "zlib " ZLIB_VERSION ", jan
 
 int         nb_threads(nb_context *nb) { return nb__pool_threads(nb->pool); }
 const char *nb_kernels(nb_context *nb) { return nb->isa->name; }
-nb_machine  nb_measure_machine(nb_context *nb) { return nb__measure_machine(nb, nb->isa, nb->pool); }
+
+nb_machine nb_measure_machine(nb_context *nb) {
+    if (nb->status != NB_OK || !nb__has_threads(nb, "nb_measure_machine")) return (nb_machine){0};
+    return nb__measure_machine(nb, nb->isa, nb->pool);
+}
 
 /* ---------------------------------------------------------------------------------------------------------------------- programs */
 

@@ -186,7 +186,17 @@ static bool run_all(nb_program *p, bool is_timed) {
     return p->nb->status == NB_OK;
 }
 
+bool nb__has_threads(nb_context *nb, const char *user) {
+    if (nb__pool_is_here(nb->pool)) return true;
+    nb_fail(nb, NB_INVALID,
+            "%s: this process was forked, and the context's %d threads stayed behind: fork before nb_open, or open a context with "
+            "threads = 1",
+            user, nb__pool_threads(nb->pool));
+    return false;
+}
+
 bool nb__run(nb_program *p) {
+    if (!nb__has_threads(p->nb, "nb_run")) return false;
     bool is_timed = nb__profile_starts(p);
     set_pointers(p);
     if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */

@@ -7,6 +7,9 @@
 /* Runs a program whose arguments and results point somewhere. Updates kept tensors only when all went well. */
 bool nb__run(nb_program *p);
 
+/* False, and the context has failed, in a process that was forked and has not the context's threads. */
+bool nb__has_threads(nb_context *nb, const char *user);
+
 /* Whether all values are finite; f32 and f64 (others are). The index of the first that is not, or -1. */
 int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count);
 
