@@ -9,6 +9,8 @@
 #define MUL(a, b) ((a) * (b))
 #define NEG(a) (-(a))
 #define WHERE(condition, a, b) ((condition) ? (a) : (b))
+#define LESS(a, b) ((a) < (b))
+#define GREATER(a, b) ((a) > (b))
 #define ABS fabs
 #define POW pow
 #define ATAN2 atan2
@@ -48,6 +50,8 @@ static double SIGMOID(double a) {
     double e = exp(-fabs(a));
     return (a < 0 ? e : 1) / (1 + e);
 }
+
+static double LOG1P_EXP(double a) { return log1p(exp(a)); } /* a <= 0 */
 
 static double TANH_SOFTPLUS(double a) { return tanh(fmax(a, 0) + log1p(exp(-fabs(a)))); }
 

@@ -3,100 +3,92 @@
 
 #include "vmath.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#if defined(__AVX512F__)
-enum { LANES = 8 };
-#elif defined(__AVX2__)
-enum { LANES = 4 };
-#else
-enum { LANES = 2 };
-#endif
 enum { BLOCKS = NB__RANDOM_TILE / 4 };
 
-typedef uint64_t vector __attribute__((vector_size(LANES * sizeof(uint64_t))));
-
 /* The product of the low halves: one instruction that compilers do not find by themselves. */
-static inline vector multiply(vector a, uint32_t b) {
-    vector s = (vector){0} + b;
+static inline wide_word multiply(wide_word a, uint32_t b) {
+    wide_word s = (wide_word){0} + b;
 #if defined(__AVX512F__)
-    return (vector)_mm512_mul_epu32((__m512i)a, (__m512i)s);
+    return (wide_word)_mm512_mul_epu32((__m512i)a, (__m512i)s);
 #elif defined(__AVX2__)
-    return (vector)_mm256_mul_epu32((__m256i)a, (__m256i)s);
-#elif defined(__x86_64__)
-    return (vector)_mm_mul_epu32((__m128i)a, (__m128i)s);
+    return (wide_word)_mm256_mul_epu32((__m256i)a, (__m256i)s);
 #else
-    return (a & UINT32_MAX) * s;
+    return (wide_word)_mm_mul_epu32((__m128i)a, (__m128i)s);
 #endif
 }
 
-/* Philox 4x32-10 (Salmon et al., 2011) for all blocks of a tile. Each lane has a 32-bit word in its low half; what is in the high half is
- * never looked at. */
-static void philox(const nb__random_source *s, uint64_t block, uint32_t (*word)[BLOCKS]) {
-    vector number;
-    for (int k = 0; k < LANES; k++) number[k] = (uint64_t)k;
-    for (int i = 0; i < BLOCKS; i += LANES) {
-        vector   c0 = number + (block + (uint64_t)i), c1 = c0 >> 32, c2 = (vector){0} + s->step, c3 = c2 >> 32;
-        uint32_t k0 = s->key[0], k1 = s->key[1];
-        for (int round = 0; round < 10; round++) {
-            vector m = multiply(c0, 0xD2511F53), n = multiply(c2, 0xCD9E8D57);
-            c0 = (n >> 32) ^ c1 ^ (uint64_t)k0;
-            c2 = (m >> 32) ^ c3 ^ (uint64_t)k1;
-            c1 = n;
-            c3 = m;
-            k0 += 0x9E3779B9;
-            k1 += 0xBB67AE85;
-        }
-        for (int k = 0; k < LANES; k++) {
-            word[0][i + k] = (uint32_t)c0[k];
-            word[1][i + k] = (uint32_t)c1[k];
-            word[2][i + k] = (uint32_t)c2[k];
-            word[3][i + k] = (uint32_t)c3[k];
-        }
+/* Philox 4x32-10 (Salmon et al., 2011) of LANES / 2 blocks. Each lane has a 32-bit word in its low half; what is in the high half is never
+ * looked at. */
+static inline void philox(const nb__random_source *s, wide_word block, wide_word c[4]) {
+    uint32_t k0 = s->key[0], k1 = s->key[1];
+    c[0] = block;
+    c[1] = block >> 32;
+    c[2] = (wide_word){0} + s->step;
+    c[3] = c[2] >> 32;
+    for (int round = 0; round < 10; round++) {
+        wide_word m = multiply(c[0], 0xD2511F53), n = multiply(c[2], 0xCD9E8D57);
+        c[0] = (n >> 32) ^ c[1] ^ (uint64_t)k0;
+        c[2] = (m >> 32) ^ c[3] ^ (uint64_t)k1;
+        c[1] = n;
+        c[3] = m;
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
     }
 }
 
-/* The high 24 bits, as a number in [0, 1). */
-static inline float fraction(uint32_t word) { return (float)(int32_t)(word >> 8) * 0x1p-24f; }
-
-static void uniform(const nb__random_source *s, uint64_t block, float *out) {
-    uint32_t word[4][BLOCKS];
-    float    low = s->p, high = s->q, range = high - low, below = nextafterf(high, low);
-    philox(s, block, word);
-    for (int i = 0; i < BLOCKS; i++)
-        for (int k = 0; k < 4; k++) {
-            float v = low + range * fraction(word[k][i]);
-            out[4 * i + k] = v < high ? v : below; /* rounding must not reach high */
-        }
+/* The four words of LANES blocks: even ones and odd ones on their own, put together at the end. */
+static inline void words(const nb__random_source *s, uint64_t block, word w[4]) {
+    wide_word number, even[4], odd[4];
+    for (int k = 0; k < LANES / 2; k++) number[k] = block + 2 * (uint64_t)k;
+    philox(s, number, even);
+    philox(s, number + 1, odd);
+    for (int k = 0; k < 4; k++) w[k] = (word)((even[k] & UINT32_MAX) | odd[k] << 32);
 }
 
-/* Box & Muller, 1958: sqrt(-2 log u) times cos and sin of 2 pi v. v is reduced to an eighth of a turn on both sides of a quarter. */
-static inline void normal_pair(uint32_t first, uint32_t second, float *even, float *odd) {
-    float   u = (float)(int32_t)((first >> 8) + 1) * 0x1p-24f, v = fraction(second);
-    float   radius = SQRT(-2 * LOG(u));
-    int32_t quarter = (int32_t)(4 * v + 0.5f);
-    float   f = v - 0.25f * (float)quarter, w = f * f;
-    float   sine = FMA(w, FMA(w, FMA(w, FMA(w, 41.4729486225f, -76.6978699563f), 81.6052047463f), -41.3417021535f), 6.28318530715f) * f;
-    float   cosine = FMA(w, FMA(w, FMA(w, FMA(w, 59.2459641343f, -85.4437417284f), 64.9393264717f), -19.7392086937f), 1);
-    float   c = quarter & 1 ? sine : cosine, t = quarter & 1 ? cosine : sine;
-    *even = radius * ((quarter + 1) & 2 ? -c : c);
-    *odd = radius * (quarter & 2 ? -t : t);
+/* The high 24 bits, as a number in [0, 1). */
+static inline vector fraction(word w) { return to_float((whole)(w >> 8)) * 0x1p-24f; }
+
+/* x[k] has number k of each block: they go one block after the other. */
+static inline void store_blocks(float *out, const vector x[4]) {
+    for (int i = 0; i < LANES; i++)
+        for (int k = 0; k < 4; k++) out[4 * i + k] = x[k][i];
+}
+
+static void uniform(const nb__random_source *s, uint64_t block, float *out) {
+    const vector low = splat(s->p), high = splat(s->q), range = high - low, below = splat(nextafterf(s->q, s->p));
+    for (int i = 0; i < BLOCKS; i += LANES) {
+        word   w[4];
+        vector x[4];
+        words(s, block + (uint64_t)i, w);
+        for (int k = 0; k < 4; k++) {
+            vector v = low + range * fraction(w[k]);
+            x[k] = pick(less(v, high), v, below); /* rounding must not reach high */
+        }
+        store_blocks(out + 4 * i, x);
+    }
+}
+
+/* Box & Muller, 1958: sqrt(-2 log u) times cos and sin of 2 pi v. */
+static inline void normal_pair(word first, word second, vector *even, vector *odd) {
+    vector u = to_float((whole)(first >> 8) + 1) * 0x1p-24f, v = fraction(second);
+    vector n, r = log_split(u, &n);
+    vector radius = square_root(-2 * FMA(n, K(LOG2_HIGH), r + FMA(n, K(LOG2_LOW), log_tail(r))));
+    vector rounded = FMA(v, K(4), K(ROUNDER)), angle = (v - 0.25f * (rounded - ROUNDER)) * 6.28318530718f;
+    whole  quarter = low_bits(rounded);
+    *even = radius * sin_turned(angle, quarter + 1);
+    *odd = radius * sin_turned(angle, quarter);
 }
 
 static void normal(const nb__random_source *s, uint64_t block, float *out) {
-    uint32_t word[4][BLOCKS];
-    float    mean = s->p, deviation = s->q;
-    philox(s, block, word);
-    for (int i = 0; i < BLOCKS; i++) {
-        float a, b, c, d;
-        normal_pair(word[0][i], word[1][i], &a, &b);
-        normal_pair(word[2][i], word[3][i], &c, &d);
-        out[4 * i + 0] = mean + deviation * a;
-        out[4 * i + 1] = mean + deviation * b;
-        out[4 * i + 2] = mean + deviation * c;
-        out[4 * i + 3] = mean + deviation * d;
+    const vector mean = splat(s->p), deviation = splat(s->q);
+    for (int i = 0; i < BLOCKS; i += LANES) {
+        word   w[4];
+        vector x[4];
+        words(s, block + (uint64_t)i, w);
+        normal_pair(w[0], w[1], &x[0], &x[1]);
+        normal_pair(w[2], w[3], &x[2], &x[3]);
+        for (int k = 0; k < 4; k++) x[k] = mean + deviation * x[k];
+        store_blocks(out + 4 * i, x);
     }
 }
 
