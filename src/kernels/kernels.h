@@ -58,7 +58,7 @@ typedef struct nb__call {
 
 typedef struct nb__plan nb__plan;
 struct nb__plan {
-    const char *kernel;        /* for profiles: "region", "dnnl matmul" */
+    const char *kernel;        /* for profiles: "region", "matmul" */
     void      (*run)(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
     void      (*free_state)(nb_context *nb, void *state); /* NULL: nb_free */
     void       *state;         /* read only while running */
@@ -93,7 +93,7 @@ nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, 
 nb__planner nb__plan_sum, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin; /* reduce.c, f32 */
 nb__planner nb__plan_gather, nb__plan_scatter_add, nb__plan_index_select; /* index.c */
 nb__planner nb__plan_uniform, nb__plan_normal;                            /* random.c */
-nb__planner nb__plan_matmul;             /* matmul.c: f32, by oneDNN or own loops */
+nb__planner nb__plan_matmul;             /* matmul.c: every product of f32 */
 nb__planner nb__plan_conv2d, nb__plan_conv2d_input_grad, nb__plan_conv2d_weight_grad; /* conv.c */
 /* pool2d.c. Results of max_pool2d: the index, the largest values (f32), or both. */
 nb__planner nb__plan_max_pool2d, nb__plan_pool_take, nb__plan_pool_put, nb__plan_avg_pool2d, nb__plan_avg_pool2d_grad;

@@ -1,110 +1,192 @@
-/* matmul.c: matrix products of f32 by oneDNN; see gemm.c for own ones.
+/* matmul.c: matrix products of f32: roles, the grid of tiles, the planner. The loops are isa/gemm.c.
  *
- * oneDNN takes large products whose operands are dense along one axis. Whatever else there is - vectors, small products, where one call of
- * oneDNN takes longer than the arithmetic, repeated or reversed axes - is for own loops, which read any strides. */
-#include "onednn.h"
+ * All products are our own: they read any strides, need nothing made when a program is compiled, and reach as much of the processor as
+ * oneDNN's (docs/speed-log.md). */
+#include <string.h>
+
 #include "product.h"
 
-#if NB_DNNL
-/* Tiles of at most four sizes: the last ones over m and over n may be smaller. */
+/* ------------------------------------------------------------------------------------------------------------------- the grid */
+
+bool nb__product_of(const nb__call *call, nb__product *p) {
+    const nb_array *a = &call->c.in[0], *b = &call->c.in[1], *c = &call->c.out;
+    int             i = c->rank - 2, j = c->rank - 1;
+    if (a->dtype != NB_F32 || b->dtype != NB_F32 || c->dtype != NB_F32) return false;
+    *p = (nb__product){
+        .batches = 1,
+        .m = c->shape[i],
+        .n = c->shape[j],
+        .k = a->shape[j],
+        .a = {a->stride[i], a->stride[j]},
+        .b = {b->stride[i], b->stride[j]},
+        .c = {c->stride[i], c->stride[j]},
+    };
+    for (int d = 0; d < i; d++) p->batches *= c->shape[d];
+    /* The stride of an axis of one element means nothing: make it a dense one. */
+    if (p->m == 1) p->a[0] = p->k, p->c[0] = p->n;
+    if (p->k == 1) p->a[1] = 1, p->b[0] = p->n;
+    if (p->n == 1) p->b[1] = 1, p->c[1] = 1;
+    return true;
+}
+
+static void exchange(int64_t *a, int64_t *b) {
+    int64_t t = *a;
+    *a = *b;
+    *b = t;
+}
+
+void nb__product_swap(nb__product *p) {
+    p->swapped = !p->swapped;
+    exchange(&p->m, &p->n);
+    exchange(&p->a[0], &p->b[1]);
+    exchange(&p->a[1], &p->b[0]);
+    exchange(&p->c[0], &p->c[1]);
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each tile packs its
+ * own part of B where that is not dense along its rows. */
+void nb__product_cut(nb__product *p) {
+    enum { TILES = 16, LEAST_ROWS = 32, LEAST_COLUMNS = 64, GRAIN = 32 };
+    /* Flops of a product that is cut at all, and of a tile. A product with a vector is as slow as its matrix comes from memory. */
+    const double worth = p->m == 1 ? 1e5 : 1e6, enough = p->m == 1 ? 1e5 : 4e6;
+    const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
+    double       most = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
+    double       pack_b = p->b[1] == 1 ? 1 : 3, read_a = 0.3;
+    p->rows = p->m;
+    p->columns = p->n;
+    p->down = p->across = 1;
+    while (2.0 * (double)p->rows * (double)p->columns * (double)p->k > most &&
+           (p->rows > LEAST_ROWS || p->columns > LEAST_COLUMNS)) {
+        bool by_rows = p->rows >= 2 * NB__GEMM_ROWS || pack_b * (double)(p->n * p->down) < read_a * (double)(p->m * p->across);
+        if (p->rows <= LEAST_ROWS) by_rows = false;
+        if (p->columns <= LEAST_COLUMNS) by_rows = true;
+        int64_t *side = by_rows ? &p->rows : &p->columns;
+        *side = ceil_div(*side / 2, GRAIN) * GRAIN;
+        p->down = ceil_div(p->m, p->rows);
+        p->across = ceil_div(p->n, p->columns);
+    }
+    p->batches_a_tile = p->down * p->across == 1 && each > 0 && each < most ? (int64_t)(most / each) : 1;
+    if (p->batches_a_tile > p->batches) p->batches_a_tile = p->batches;
+    p->tiles = ceil_div(p->batches, p->batches_a_tile) * p->down * p->across;
+}
+
+nb__tile_of nb__product_tile(const nb__product *p, int64_t tile) {
+    int64_t     j = tile % p->across * p->columns, i = tile / p->across % p->down * p->rows;
+    nb__tile_of t = {.first = tile / p->across / p->down * p->batches_a_tile, .i = i, .j = j};
+    t.last = t.first + p->batches_a_tile < p->batches ? t.first + p->batches_a_tile : p->batches;
+    t.m = p->m - i < p->rows ? p->m - i : p->rows;
+    t.n = p->n - j < p->columns ? p->n - j : p->columns;
+    return t;
+}
+
+float *nb__product_batch(const nb_array *x, int64_t batch) {
+    int64_t at = 0;
+    for (int d = x->rank - 3; d >= 0; d--) {
+        at += batch % x->shape[d] * x->stride[d];
+        batch /= x->shape[d];
+    }
+    return (float *)x->data + at;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- products */
+
+const nb__gemm_loops *nb__gemm_of(const nb__isa *isa) {
+    static const struct {
+        const char           *name;
+        const nb__gemm_loops *loops;
+    } sets[] = {{"baseline", &nb__gemm_baseline}, {"v3", &nb__gemm_v3}, {"v4", &nb__gemm_v4}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
+    return NULL;
+}
+
+/* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
+ * vectors, columns of B that are dense along k by transposed blocks, others element by element. */
+static double cost(const nb__product *p, const nb__gemm_loops *g) {
+    double  m = (double)p->m, n = (double)p->n, k = (double)p->k, pieces = (double)ceil_div(p->k, NB__GEMM_DEPTH);
+    int64_t vectors = ceil_div(p->n, g->lanes), blocks = ceil_div(p->m, g->rows) * ceil_div(p->n, g->width);
+    double  multiply = (double)p->m * (double)vectors * k + 30 * pieces * (double)blocks;
+    double  pack_b = (p->b[1] == 1 ? 0.1 : p->b[0] == 1 ? 0.4 : 1.5) * k * n;
+    double  pack_a = p->a[1] == 1 || p->n <= g->width ? 0 : p->a[0] == 1 ? 0.1 * m * k : 1.5 * m * k;
+    double  write = p->c[1] == 1 ? 0 : 2 * m * n * (2 * pieces - 1);
+    return multiply + pack_b + pack_a + write;
+}
+
+static void choose_roles(nb__product *p, const nb__gemm_loops *loops) {
+    nb__product other = *p;
+    nb__product_swap(&other);
+    if (cost(&other, loops) < cost(p, loops)) *p = other;
+}
+
+void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add,
+              float *pack) {
+    nb__product p = {.m = m, .n = n, .k = k, .a = {a.row, a.column}, .b = {b.row, b.column}, .c = {c.row, c.column}};
+    choose_roles(&p, loops);
+    float *first = p.swapped ? b.data : a.data, *second = p.swapped ? a.data : b.data;
+    loops->product((nb__matrix){first, p.a[0], p.a[1]}, (nb__matrix){second, p.b[0], p.b[1]},
+                   (nb__matrix){c.data, p.c[0], p.c[1]}, p.m, p.n, p.k, add, pack);
+}
+
 typedef struct state {
-    nb__product   p;
-    nb__primitive primitive[2][2]; /* [last over m][last over n] */
-    size_t        scratch_bytes;   /* a thread */
+    nb__product           p;
+    const nb__gemm_loops *loops;
+    bool                  is_vector; /* m is 1, x and y are dense, and so is B along one axis */
 } state;
 
-typedef struct tile_call {
+typedef struct run_call {
     const state    *s;
     const nb__call *call;
     char           *scratch;
-} tile_call;
+} run_call;
 
-/* rows x columns with these strides: dense along one axis, nothing repeated, nothing reversed. */
-static bool is_plain(int64_t rows, int64_t columns, const int64_t stride[2]) {
-    return (stride[1] == 1 && stride[0] >= columns) || (stride[0] == 1 && stride[1] >= rows);
-}
-
-static bool make(state *s, int down, int across) {
-    const nb__product *p = &s->p;
-    nb__tile_of        t = nb__product_tile(p, (down ? p->down - 1 : 0) * p->across + (across ? p->across - 1 : 0));
-    dnnl_memory_desc_t a = nb__dnnl_strided(2, (int64_t[]){t.m, p->k}, p->a), b = nb__dnnl_strided(2, (int64_t[]){p->k, t.n}, p->b),
-                       c = nb__dnnl_strided(2, (int64_t[]){t.m, t.n}, p->c);
-    dnnl_matmul_desc_t d;
-    nb__primitive     *q = &s->primitive[down][across];
-    if (dnnl_matmul_desc_init(&d, &a, &b, NULL, &c) != dnnl_success) return false;
-    if (!nb__primitive_make(q, &d, 3, (int[]){DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST})) return false;
-    if (q->scratch_bytes > s->scratch_bytes) s->scratch_bytes = (q->scratch_bytes + 63) & ~(size_t)63;
-    return !q->is_slow;
-}
-
-static void free_primitives(state *s) {
-    for (int i = 0; i < 4; i++) nb__primitive_free(&s->primitive[i / 2][i % 2]);
-}
-
-static void free_state(nb_context *nb, void *s) {
-    free_primitives(s);
-    nb_free(nb, s);
+static void zero(nb__matrix c, int64_t m, int64_t n) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) c.data[i * c.row + j * c.column] = 0;
 }
 
 static void run_tile(void *arg, int64_t tile, int thread) {
-    const tile_call   *c = arg;
-    const nb__product *p = &c->s->p;
-    const nb_array    *in = c->call->c.in;
+    const run_call    *r = arg;
+    const nb__product *p = &r->s->p;
+    const nb_array    *in = r->call->c.in;
     nb__tile_of        t = nb__product_tile(p, tile);
-    const nb__primitive *q = &c->s->primitive[t.m < p->rows][t.n < p->columns];
+    float             *pack = (float *)(r->scratch + (size_t)thread * NB__PACK_BYTES);
     for (int64_t batch = t.first; batch < t.last; batch++) {
-        void *data[] = {nb__product_batch(&in[p->swapped], batch) + t.i * p->a[0],
-                        nb__product_batch(&in[!p->swapped], batch) + t.j * p->b[1],
-                        nb__product_batch(&c->call->c.out, batch) + t.i * p->c[0] + t.j * p->c[1]};
-        if (!nb__primitive_run(q, data, c->scratch + (size_t)thread * c->s->scratch_bytes))
-            nb_raise(&c->call->c, 0, "matmul: oneDNN failed; is there memory left?");
+        nb__matrix a = {nb__product_batch(&in[p->swapped], batch) + t.i * p->a[0], p->a[0], p->a[1]};
+        nb__matrix b = {nb__product_batch(&in[!p->swapped], batch) + t.j * p->b[1], p->b[0], p->b[1]};
+        nb__matrix c = {nb__product_batch(&r->call->c.out, batch) + t.i * p->c[0] + t.j * p->c[1], p->c[0], p->c[1]};
+        if (p->k == 0)
+            zero(c, t.m, t.n);
+        else if (r->s->is_vector)
+            r->s->loops->vector(a.data, b, c.data, t.n, p->k);
+        else
+            r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack);
     }
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
     const state *s = plan->state;
-    tile_call    c = {s, call, scratch};
-    int          threads = nb__dnnl_enter();
-    nb__parallel(pool, s->p.tiles, run_tile, &c);
-    nb__dnnl_leave(threads);
+    run_call     r = {s, call, scratch};
+    nb__parallel(pool, s->p.tiles, run_tile, &r);
 }
-
-static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const double least = 5e5; /* flops: below, making oneDNN's memory objects (1 us) shows */
-    nb__product  p;
-    if (!nb__gemm_of(isa) || !nb__product_of(call, &p)) return false;
-    if (p.c[1] != 1) nb__product_swap(&p);
-    if (p.m < 2 || p.n < 2 || p.batches < 1 || 2.0 * (double)p.m * (double)p.n * (double)p.k < least || p.c[1] != 1 || p.c[0] < p.n ||
-        !is_plain(p.m, p.k, p.a) || !is_plain(p.k, p.n, p.b))
-        return false;
-    state *s = nb_alloc(nb, sizeof *s);
-    if (!s) return false;
-    nb__product_cut(&p);
-    s->p = p;
-    int  before = nb__dnnl_enter();
-    bool good = make(s, 0, 0);
-    /* Sizes differ only where the last tile is smaller. */
-    bool down = p.m % p.rows != 0, across = p.n % p.columns != 0;
-    good = good && (!down || make(s, 1, 0)) && (!across || make(s, 0, 1)) && (!down || !across || make(s, 1, 1));
-    if (!good) free_primitives(s);
-    nb__dnnl_leave(before);
-    if (!good) {
-        nb_free(nb, s);
-        return false;
-    }
-    *plan = (nb__plan){.kernel = "dnnl matmul",
-                       .run = run,
-                       .free_state = free_state,
-                       .state = s,
-                       .scratch_bytes = (size_t)threads * s->scratch_bytes};
-    return true;
-}
-#endif
 
 bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-#if NB_DNNL
-    if (plan_dnnl(nb, isa, call, threads, plan)) return true;
-    if (nb_error(nb)) return false;
-#endif
-    return nb__plan_matmul_own(nb, isa, call, threads, plan);
+    state s = {.loops = nb__gemm_of(isa)};
+    if (!s.loops || !nb__product_of(call, &s.p)) return false;
+    if (s.p.m == 0 || s.p.n == 0) s.p.batches = 0;
+    if (s.p.n == 1 && s.p.m > 1) nb__product_swap(&s.p);
+    s.is_vector = s.p.m == 1 && s.p.a[1] == 1 && s.p.c[1] == 1 && (s.p.b[0] == 1 || s.p.b[1] == 1);
+    if (s.p.batches > 0) {
+        if (!s.is_vector) choose_roles(&s.p, s.loops);
+        nb__product_cut(&s.p);
+    }
+    state *kept = nb_alloc(nb, sizeof *kept);
+    if (!kept) return false;
+    *kept = s;
+    *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : "matmul",
+                       .run = run,
+                       .state = kept,
+                       .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
+    return true;
 }

@@ -10,8 +10,8 @@
 typedef struct nb__product {
     int64_t batches, m, n, k;
     bool    swapped;
-    int64_t a[2], b[2], c[2];               /* strides of rows and columns */
-    int64_t rows, columns, across, down;    /* of a tile; tiles over n, over m */
+    int64_t a[2], b[2], c[2];            /* strides of rows and columns */
+    int64_t rows, columns, across, down; /* of a tile; tiles over n, over m */
     int64_t batches_a_tile;
     int64_t tiles;
 } nb__product;
@@ -32,10 +32,7 @@ float *nb__product_batch(const nb_array *x, int64_t batch);
 const nb__gemm_loops *nb__gemm_of(const nb__isa *isa);
 /* One product outside of a plan, in this thread, with its roles chosen; pack as for loops->product. */
 void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add,
-             float *pack);
-enum { NB__PACK_BYTES = NB__GEMM_DEPTH * 32 * (int)sizeof(float) }; /* for the widest set */
-
-/* nb__plan_matmul without oneDNN: takes every product of f32. */
-nb__planner nb__plan_matmul_own;
+              float *pack);
+enum { NB__PACK_BYTES = NB__PACK_FLOATS * (int)sizeof(float) };
 
 #endif

@@ -1,7 +1,8 @@
 /* gemm.c: own matrix products.
  *
- * As in Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: a block of C of six rows and two vectors stays in
- * registers while k runs. A panel of B is packed, so that its rows lie one after the other; A is read where it is, one number a row and step. */
+ * As in Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: a block of C, some rows of two vectors, stays in
+ * registers while k runs. A panel of B is packed, so that its rows lie one after the other; A is read where it is, one number a row and
+ * step, unless its steps along k are long: then it is packed, too. */
 #include "gemm.h"
 
 #include <string.h>
@@ -11,13 +12,13 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { LANES = 16 };
+enum { LANES = 16, ROWS = 8 };
 #elif defined(__AVX2__)
-enum { LANES = 8 };
+enum { LANES = 8, ROWS = 6 };
 #else
-enum { LANES = 4 };
+enum { LANES = 4, ROWS = 6 };
 #endif
-enum { ROWS = 6, WIDTH = 2 * LANES };
+enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, PAGE = 1024 };
 
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
 
@@ -52,94 +53,226 @@ static inline float sum(vector v) {
     return x[0];
 }
 
-/* One row of a block: WIDTH numbers. Six variables of this type stay in registers where an array of six would not. */
-typedef struct row {
-    vector low, high;
-} row;
-
-static inline row load_row(const float *p) { return (row){load(p), load(p + LANES)}; }
-
-static inline void store_row(float *p, row x) {
-    store(p, x.low);
-    store(p + LANES, x.high);
+#if defined(__AVX512F__)
+static inline vector low_pairs(vector a, vector b) {
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }
-
-static inline row add_row(row x, float a, row b) {
-    vector s = splat(a);
-    return (row){multiply_add(s, b.low, x.low), multiply_add(s, b.high, x.high)};
+static inline vector high_pairs(vector a, vector b) {
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
+#elif defined(__AVX2__)
+static inline vector low_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+static inline vector high_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+static inline vector low_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+static inline vector high_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
 
-/* c[ROWS, WIDTH], rows `step_c` apart, is set to A's six rows times a packed panel [k, WIDTH]; or that is added to it. */
-static void block(int64_t k, const float *const *a, int64_t step, const float *b, float *c, int64_t step_c, bool add) {
-    const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3], *a4 = a[4], *a5 = a[5];
-    row          x0 = {{0}, {0}}, x1 = x0, x2 = x0, x3 = x0, x4 = x0, x5 = x0;
-    if (add) {
-        x0 = load_row(c);
-        x1 = load_row(c + step_c);
-        x2 = load_row(c + 2 * step_c);
-        x3 = load_row(c + 3 * step_c);
-        x4 = load_row(c + 4 * step_c);
-        x5 = load_row(c + 5 * step_c);
-    }
-    for (int64_t p = 0, at = 0; p < k; p++, b += WIDTH, at += step) {
-        row y = load_row(b);
-        x0 = add_row(x0, a0[at], y);
-        x1 = add_row(x1, a1[at], y);
-        x2 = add_row(x2, a2[at], y);
-        x3 = add_row(x3, a3[at], y);
-        x4 = add_row(x4, a4[at], y);
-        x5 = add_row(x5, a5[at], y);
-    }
-    store_row(c, x0);
-    store_row(c + step_c, x1);
-    store_row(c + 2 * step_c, x2);
-    store_row(c + 3 * step_c, x3);
-    store_row(c + 4 * step_c, x4);
-    store_row(c + 5 * step_c, x5);
-}
-
-/* The same where the block hangs over C's edge or C's rows are not dense: by way of a block of its own. */
-static void edge_block(int64_t k, const float *const *a, int64_t step, const float *b, nb__matrix c, int rows, int columns, bool add) {
-    float x[ROWS * WIDTH];
-    block(k, a, step, b, x, WIDTH, false);
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) {
-            float *to = c.data + i * c.row + j * c.column;
-            *to = (add ? *to : 0) + x[i * WIDTH + j];
+/* to[p,j] = from[j,p] for p < LANES and j < columns <= LANES, zeros for other j < LANES: pairs are interleaved as often as halves LANES. */
+static inline void transpose(float *to, int64_t step_to, const float *from, int64_t step_from, int columns) {
+    vector x[LANES], y[LANES];
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) x[j] = j < columns ? load(from + j * step_from) : (vector){0};
+#pragma GCC unroll 4
+    for (int round = 1; round < LANES; round *= 2) {
+#pragma GCC unroll 8
+        for (int j = 0; j < LANES / 2; j++) {
+            y[2 * j] = low_pairs(x[j], x[j + LANES / 2]);
+            y[2 * j + 1] = high_pairs(x[j], x[j + LANES / 2]);
         }
-}
-
-/* Columns 0 .. columns - 1 of B[k, ...] as [k, WIDTH], zeros beyond. */
-static void pack_panel(float *restrict to, nb__matrix b, int64_t k, int columns) {
-    if (columns == WIDTH && b.column == 1) {
-        for (int64_t p = 0; p < k; p++, to += WIDTH) {
-            store(to, load(b.data + p * b.row));
-            store(to + LANES, load(b.data + p * b.row + LANES));
-        }
-        return;
+#pragma GCC unroll 16
+        for (int j = 0; j < LANES; j++) x[j] = y[j];
     }
-    if (columns < WIDTH) memset(to, 0, (size_t)k * WIDTH * sizeof *to);
-    for (int j = 0; j < columns; j++)
-        for (int64_t p = 0; p < k; p++) to[p * WIDTH + j] = b.data[p * b.row + j * b.column];
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) store(to + j * step_to, x[j]);
 }
 
-static void product(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
-    for (int64_t p = 0; p < k; p += NB__GEMM_DEPTH) {
-        int64_t depth = k - p < NB__GEMM_DEPTH ? k - p : NB__GEMM_DEPTH;
-        for (int64_t j = 0; j < n; j += WIDTH) {
-            int columns = n - j < WIDTH ? (int)(n - j) : WIDTH;
-            pack_panel(pack, (nb__matrix){b.data + p * b.row + j * b.column, b.row, b.column}, depth, columns);
-            for (int64_t i = 0; i < m; i += ROWS) {
-                int          rows = m - i < ROWS ? (int)(m - i) : ROWS;
-                nb__matrix   to = {c.data + i * c.row + j * c.column, c.row, c.column};
-                const float *from[ROWS]; /* the last row again where there are fewer than six */
-                for (int r = 0; r < ROWS; r++) from[r] = a.data + (i + (r < rows ? r : rows - 1)) * a.row + p * a.column;
-                if (rows == ROWS && columns == WIDTH && c.column == 1) block(depth, from, a.column, pack, to.data, c.row, add || p > 0);
-                else edge_block(depth, from, a.column, pack, to, rows, columns, add || p > 0);
+/* -------------------------------------------------------------------------------------------------------------------- blocks */
+
+/* A block of C: rows x vectors LANES numbers, whose rows are step_c apart. Row r of A is `taps` runs of k elements: element p of run t lies
+ * at a[r][t tap + p step_a]. The rows of B follow each other, step_b apart. */
+typedef struct block {
+    int64_t      taps, tap, k, step_a, step_b, step_c;
+    const float *a[MOST_ROWS], *b;
+    float       *c;
+    bool         add;
+} block;
+
+/* Inlined where rows and vectors are known, so that x stays in registers. */
+static inline __attribute__((always_inline)) void multiply(const block *q, const int rows, const int vectors) {
+    vector       x[MOST_ROWS][2], y[2];
+    const float *a[MOST_ROWS], *b = q->b;
+    int64_t      k = q->k, step_a = q->step_a, step_b = q->step_b;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        a[r] = q->a[r];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) x[r][v] = q->add ? load(q->c + r * q->step_c + v * LANES) : (vector){0};
+    }
+    for (int64_t t = 0; t < q->taps; t++) {
+        for (int64_t p = 0, at = t * q->tap; p < k; p++, b += step_b, at += step_a) {
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) y[v] = load(b + v * LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                vector s = splat(a[r][at]);
+#pragma GCC unroll 2
+                for (int v = 0; v < vectors; v++) x[r][v] = multiply_add(s, y[v], x[r][v]);
             }
         }
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) store(q->c + r * q->step_c + v * LANES, x[r][v]);
 }
+
+static void multiply_wide(const block *q, int rows) {
+    switch (rows) {
+    case 1: multiply(q, 1, 2); break;
+    case 2: multiply(q, 2, 2); break;
+    case 3: multiply(q, 3, 2); break;
+    case 4: multiply(q, 4, 2); break;
+    case 5: multiply(q, 5, 2); break;
+    case 6: multiply(q, 6, 2); break;
+    case 7: multiply(q, 7, 2); break;
+    default: multiply(q, 8, 2);
+    }
+}
+
+static void multiply_narrow(const block *q, int rows) {
+    switch (rows) {
+    case 1: multiply(q, 1, 1); break;
+    case 2: multiply(q, 2, 1); break;
+    case 3: multiply(q, 3, 1); break;
+    case 4: multiply(q, 4, 1); break;
+    case 5: multiply(q, 5, 1); break;
+    case 6: multiply(q, 6, 1); break;
+    case 7: multiply(q, 7, 1); break;
+    default: multiply(q, 8, 1);
+    }
+}
+
+/* x[rows, WIDTH] is read from a part of c, or written there. */
+static void read_part(float *x, nb__matrix c, int rows, int columns) {
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) x[i * WIDTH + j] = c.data[i * c.row + j * c.column];
+}
+
+static void write_part(const float *x, nb__matrix c, int rows, int columns) {
+    float t[LANES * LANES];
+    if (c.row != 1 || rows != ROWS || ROWS > LANES) {
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++) c.data[i * c.row + j * c.column] = x[i * WIDTH + j];
+        return;
+    }
+    for (int v = 0; v < columns; v += LANES) { /* the columns of c are dense */
+        transpose(t, LANES, x + v, WIDTH, ROWS);
+        for (int j = 0; j < LANES && v + j < columns; j++) memcpy(c.data + (v + j) * c.column, t + j * LANES, ROWS * sizeof *t);
+    }
+}
+
+/* Sets or adds to c[rows, columns]. Where that is no whole block, or its rows are not dense: by way of a block of its own. */
+static void multiply_into(block *q, nb__matrix c, int rows, int columns) {
+    float x[MOST_ROWS * WIDTH];
+    bool  is_narrow = columns <= LANES, is_whole = c.column == 1 && columns == (is_narrow ? LANES : WIDTH);
+    q->c = is_whole ? c.data : x;
+    q->step_c = is_whole ? c.row : WIDTH;
+    if (!is_whole && q->add) read_part(x, c, rows, columns);
+    if (is_narrow)
+        multiply_narrow(q, rows);
+    else
+        multiply_wide(q, rows);
+    if (!is_whole) write_part(x, c, rows, columns);
+}
+
+/* c[m, columns], columns <= WIDTH: blocks of rows, as even as can be. */
+static void windows(const nb__windows *w, nb__matrix c, int64_t m, int columns, bool add) {
+    block        q = {.taps = w->taps, .tap = w->tap, .k = w->k, .step_a = w->step, .step_b = w->step_b, .b = w->b, .add = add};
+    int64_t      blocks = (m + ROWS - 1) / ROWS, of_period = 0;
+    const float *a = w->a;
+    for (int64_t i = 0, n = 0; n < blocks; n++) {
+        int rows = (int)((m - i + blocks - n - 1) / (blocks - n));
+        for (int r = 0; r < rows; r++) {
+            q.a[r] = a + of_period * w->row;
+            if (++of_period == w->period) {
+                of_period = 0;
+                a += w->jump;
+            }
+        }
+        multiply_into(&q, (nb__matrix){c.data + i * c.row, c.row, c.column}, rows, columns);
+        i += rows;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- packing */
+
+/* B[k, columns], columns <= width, as dense rows of `width` numbers, zeros beyond. */
+static void pack_panel(float *restrict to, nb__matrix b, int64_t k, int columns, int width) {
+    int64_t p = 0;
+    if (b.row == 1) {
+        for (int j = 0; j < width; j += LANES) {
+            int many = columns - j < LANES ? columns - j : LANES;
+            for (p = 0; p + LANES <= k; p += LANES) {
+                transpose(to + p * width + j, width, b.data + p + j * b.column, b.column, many);
+            }
+        }
+    } else if (b.column == 1 && columns == WIDTH)
+        for (; p < k; p++) {
+            __builtin_prefetch(b.data + (p + AHEAD) * b.row);
+            __builtin_prefetch(b.data + (p + AHEAD) * b.row + WIDTH - 1);
+            store(to + p * WIDTH, load(b.data + p * b.row));
+            store(to + p * WIDTH + LANES, load(b.data + p * b.row + LANES));
+        }
+    for (; p < k; p++)
+        for (int j = 0; j < width; j++) to[p * width + j] = j < columns ? b.data[p * b.row + j * b.column] : 0;
+}
+
+/* Floats of a packed piece of A; not a power of two, for pieces are written side by side. */
+static int64_t piece_floats(int64_t k) { return k * ROWS + 16; }
+
+/* A[m, k] as pieces of ROWS rows, each [k, ROWS]. Where columns are dense, whole ones are read: strides may be long. */
+static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
+    int64_t step = piece_floats(k), whole = a.row == 1 ? m / ROWS : 0;
+    for (int64_t p = 0; p < k; p++)
+        for (int64_t i = 0; i < whole; i++) memcpy(to + i * step + p * ROWS, a.data + i * ROWS + p * a.column, ROWS * sizeof *to);
+    for (int64_t i = whole * ROWS; i < m; i++)
+        for (int64_t p = 0; p < k; p++) to[i / ROWS * step + p * ROWS + i % ROWS] = a.data[i * a.row + p * a.column];
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ products */
+
+/* A and B are read where they are if that is along dense columns or, for A, rows; unless what is read fell on itself in the cache, because
+ * columns or rows are a multiple of a page apart. */
+static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
+    bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % PAGE == 0);
+    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % PAGE == 0);
+    float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
+    nb__windows w = {.a = a.data, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
+    if (packs_a) {
+        pack_rows(pack, a, m, k);
+        w = (nb__windows){.a = pack, .row = 1, .period = ROWS, .jump = piece_floats(k), .taps = 1, .k = k, .step = ROWS};
+    }
+    for (int64_t j = 0; j < n; j += WIDTH) {
+        int  columns = n - j < WIDTH ? (int)(n - j) : WIDTH, width = columns <= LANES ? LANES : WIDTH;
+        bool in_place = !packs_b && columns == width;
+        w.b = in_place ? b.data + j : panel;
+        w.step_b = in_place ? b.row : width;
+        if (!in_place) pack_panel(panel, (nb__matrix){b.data + j * b.column, b.row, b.column}, k, columns, width);
+        windows(&w, (nb__matrix){c.data + j * c.column, c.row, c.column}, m, columns, add);
+    }
+}
+
+static void product(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
+    int64_t pieces = (k + NB__GEMM_DEPTH - 1) / NB__GEMM_DEPTH, depth = (k + pieces - 1) / pieces;
+    for (int64_t i = 0; i < m; i += NB__GEMM_ROWS)
+        for (int64_t p = 0; p < k; p += depth)
+            piece((nb__matrix){a.data + i * a.row + p * a.column, a.row, a.column},
+                  (nb__matrix){b.data + p * b.row, b.row, b.column}, (nb__matrix){c.data + i * c.row, c.row, c.column},
+                  m - i < NB__GEMM_ROWS ? m - i : NB__GEMM_ROWS, n, k - p < depth ? k - p : depth, add || p > 0, pack);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- vectors */
 
 /* Dense rows: 4 vectors of y at a time, each row adds to them. */
 static void vector_by_rows(const float *x, nb__matrix b, float *y, int64_t n, int64_t k) {
@@ -181,10 +314,12 @@ static void vector_by_columns(const float *x, nb__matrix b, float *y, int64_t n,
 }
 
 static void vector_product(const float *x, nb__matrix b, float *y, int64_t n, int64_t k) {
-    if (b.row == 1) vector_by_columns(x, b, y, n, k);
-    else vector_by_rows(x, b, y, n, k);
+    if (b.row == 1)
+        vector_by_columns(x, b, y, n, k);
+    else
+        vector_by_rows(x, b, y, n, k);
 }
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-const nb__gemm_loops JOIN(nb__gemm_, NB__ISA) = {WIDTH, product, vector_product};
+const nb__gemm_loops JOIN(nb__gemm_, NB__ISA) = {WIDTH, LANES, ROWS, product, windows, vector_product};

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { NB__GEMM_DEPTH = 256 }; /* steps of k between two visits of C: a packed panel of B stays in the L1 cache */
+/* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L1 cache, a piece of A in the L2 cache. */
+enum { NB__GEMM_DEPTH = 384, NB__GEMM_ROWS = 256 };
 
 /* A matrix: element (i,j) at data[i row + j column]. */
 typedef struct nb__matrix {
@@ -13,13 +14,26 @@ typedef struct nb__matrix {
     int64_t row, column;
 } nb__matrix;
 
+/* A matrix of windows, for convolutions too. Row i of A begins at a + i % period row + i / period jump and is `taps` runs of k elements, `tap`
+ * apart, with steps between elements; B has taps k rows of `width` dense numbers, or half as many where that is enough, step_b apart. */
+typedef struct nb__windows {
+    const float *a, *b;
+    int64_t      row, period, jump, taps, tap, k, step, step_b;
+} nb__windows;
+
 typedef struct nb__gemm_loops {
-    int width; /* columns of a panel of B */
-    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__GEMM_DEPTH x width floats. */
+    int width, lanes; /* columns of a panel of B: two vectors */
+    int rows;         /* of a block of C */
+    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__PACK_FLOATS, aligned to 64 bytes. An element of C
+     * is one chain of multiply-adds over k, whatever the tile it is in. */
     void (*product)(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack);
+    /* C[m,columns] = A B, columns <= width, or that is added to C. */
+    void (*windows)(const nb__windows *w, nb__matrix c, int64_t m, int columns, bool add);
     /* y[n] = x[k] B[k,n]; x and y are dense and either the rows or the columns of B are (B.column = 1 or B.row = 1). */
     void (*vector)(const float *x, nb__matrix b, float *y, int64_t n, int64_t k);
 } nb__gemm_loops;
+/* Enough for the widest set: a panel of B, and A in pieces of six or eight rows, each with 16 floats more. */
+enum { NB__PACK_FLOATS = NB__GEMM_DEPTH * (32 + NB__GEMM_ROWS + 8) + (NB__GEMM_ROWS / 6 + 1) * 16 };
 
 extern const nb__gemm_loops nb__gemm_baseline, nb__gemm_v3, nb__gemm_v4;
 
