@@ -221,7 +221,9 @@ static void check_region(nb_context *nb, nb_pool *pool, const nb__isa *isa, cons
     }
     nb__plan plan;
     int      threads = nb__pool_threads(pool);
-    assert_true(nb__plan_region(nb, isa, &mixed, &call[0], threads, &plan));
+    nb__region region = mixed;
+    region.space = out[0][0];
+    assert_true(nb__plan_region(nb, isa, &region, &call[0], threads, &plan));
     void *scratch = nb_alloc(nb, plan.scratch_bytes);
     plan.run(&plan, &call[0], scratch, pool);
     run_naively(&mixed, &call[1], count);
@@ -280,11 +282,12 @@ static void test_region_chain(void **state) {
     static float      x[3000], y[3000];
     const int64_t     shape[] = {3000};
     for (int k = 0; k < NB__REGION_MAX; k++)
-        region.instruction[k] = (nb__instruction){NB__ROW_add, NB_F32, {k, 0, -1}, k == NB__REGION_MAX - 1 ? 0 : -1, 0, 0};
+        region.instruction[k] = (nb__instruction){.row = NB__ROW_add, .dtype = NB_F32, .in = {k, 0, -1}, .store = k == NB__REGION_MAX - 1 ? 0 : -1};
     for (int i = 0; i < 3000; i++) x[i] = (float)(i % 17);
     nb_array in = array_of(x, NB_F32, 1, shape, NULL), out = array_of(y, NB_F32, 1, shape, NULL);
     nb__call call = {.c = {.out = out, .n_in = 1, .in = &in}, .n_out = 1, .out = &out};
     nb__plan plan;
+    region.space = out;
     assert_true(nb__plan_region(nb, nb__isa_find(NULL), &region, &call, 1, &plan));
     void *scratch = nb_alloc(nb, plan.scratch_bytes);
     plan.run(&plan, &call, scratch, NULL);

@@ -1,102 +1,282 @@
 /* fuse.c: which nodes one step computes.
  *
- * An elementwise node whose users all lie in one step joins that step: its values then never leave the cache. Going from the last node
- * to the first, this gathers whole expressions (an optimiser's update of one parameter, the backward of an activation) and can never
- * make a cycle, because nothing outside a step but its last node is seen by other steps. A result that is only assigned to a kept tensor
- * may leave the step as well. */
-#include <string.h>
+ * Nodes are looked at from the last to the first. One whose users lie in one region (elementwise work and reductions over one space) joins
+ * it: its values then never leave the cache. This gathers whole expressions: an optimiser's update of one parameter, a softmax with its loss,
+ * the backward of a normalisation. Three more rules, in this order, for a node with users in several steps:
+ *   compute it again   in each of them, when it is cheap and made of one large operand: reading that takes no longer than reading the node
+ *   join the regions   that read it, when they have one space and none needs another's results
+ *   keep it            in memory, as a second result of the first region that reads it
+ * What may join what in which part (FULL, ROW ...) is regions.c. */
+#include "regions.h"
 
-#include "ops.h"
-#include "program.h"
+/* ------------------------------------------------------------------------------------------------------------------- users of a node */
 
-/* Users of node i: one step's number, or these. */
-enum { NO_USER = -1, SEVERAL = -2 };
+/* Use by member u of a region. */
+typedef struct use {
+    int user, seen; /* the member, and the node or view that it reads */
+    int operand;
+} use;
 
-/* Whether a region can compute the node. */
-static bool fits_region(const nb_program *p, const nb__node *n) {
-    if (!p->nb->isa->tiles || n->source != NB__COMPUTED || (n->dtype != NB_F32 && n->dtype != NB_BOOL)) return false;
-    if (n->op == &nb__op_cast) return true;
-    int row = nb__row_of(n->op);
-    if (row < 0) return false;
-    for (int k = 0; k < n->n_in; k++)
-        if (p->node[n->in[k]].dtype != NB_F32 && p->node[n->in[k]].dtype != NB_BOOL) return false;
-    return nb__row_has_tile(row, p->node[n->in[n->n_in - 1]].dtype);
+enum { MOST_USES = 64, MOST_VISITS = 512, MOST_GROUPS = 16 };
+
+/* Who reads a node: groups, and whether each could have it as a member. */
+typedef struct readers {
+    int  n, group[MOST_GROUPS];
+    bool direct[MOST_GROUPS]; /* all its uses there are by members that see the node's own elements */
+    int  n_uses, use_group[MOST_USES];
+    use  use[MOST_USES];
+    bool too_many;
+} readers;
+
+static int reader(readers *r, int group) {
+    for (int i = 0; i < r->n; i++)
+        if (r->group[i] == group) return i;
+    if (r->n == MOST_GROUPS) {
+        r->too_many = true;
+        return 0;
+    }
+    r->group[r->n] = group;
+    r->direct[r->n] = true;
+    return r->n++;
 }
 
-typedef struct group {
-    int     last;       /* its last node: shape and order in memory */
-    int     n_nodes, n_operands;
-} group;
+/* Adds those who read node `at`, which shows node i: as it is, or in another shape or order. */
+static void add_readers(const nb__fusion *f, readers *r, int at, bool direct) {
+    for (int u = f->first_use[at]; u < f->first_use[at + 1] && !r->too_many; u++) {
+        int             user = f->use[u].node, operand = f->use[u].operand;
+        const nb__node *n = &f->p->node[user];
+        if (nb__is_view(n)) {
+            if (operand == 0) add_readers(f, r, user, direct && nb__shows_all(f->p, user));
+            continue;
+        }
+        for (int e = f->entry_of[user]; e >= 0; e = f->entry[e].next_of_node) {
+            int k = reader(r, nb__group_of(f, f->entry[e].group));
+            if (!direct || r->n_uses == MOST_USES) {
+                r->direct[k] = false;
+                continue;
+            }
+            r->use_group[r->n_uses] = r->group[k];
+            r->use[r->n_uses++] = (use){user, at, operand};
+        }
+    }
+}
 
-static bool same_space(const nb__node *a, const nb__node *b) {
-    if (!nb__dims_equal(a->shape, b->shape)) return false;
-    for (int i = 0; i < a->shape.rank; i++)
-        if (a->shape.size[i] > 1 && a->stride[i] != b->stride[i]) return false;
+/* The part that node i would have in group g; false: it cannot be a member. */
+static bool fits(nb__fusion *f, const readers *r, int i, int k, nb__part *part) {
+    bool first = true;
+    int  g = r->group[k];
+    if (!r->direct[k] || !f->group[g].is_region || !nb__has_room(f, g, i)) return false;
+    for (int u = 0; u < r->n_uses; u++) {
+        if (r->use_group[u] != g) continue;
+        nb__part here;
+        if (!nb__part_for_use(f, g, r->use[u].user, r->use[u].operand, r->use[u].seen, i, &here) || (!first && here != *part)) return false;
+        *part = here;
+        first = false;
+    }
+    return !first && nb__can_be(f, g, i, part);
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- who needs whom */
+
+/* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none before it can
+ * lead to a target. Unsure after many visits: then yes. */
+static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int from) {
+    int  stack[MOST_VISITS], n = 0, visits = 0;
+    int  mark = ++f->visit;
+    stack[n++] = g;
+    f->group[g].mark = mark;
+    while (n) {
+        int at = stack[--n];
+        for (int e = f->group[at].first_entry; e >= 0; e = f->entry[e].next) {
+            const nb__node *node = &f->p->node[f->entry[e].node];
+            int             used = node->n_in;
+            for (int m = 0; m < used; m++) {
+                int base = f->p->node[node->in[m]].base;
+                if (f->place[base] <= from || f->owner[base] < 0) continue;
+                int to = nb__group_of(f, f->owner[base]);
+                if (f->group[to].mark == mark) continue;
+                for (int t = 0; t < n_targets; t++)
+                    if (to == target[t] && to != g) return true;
+                f->group[to].mark = mark;
+                if (++visits >= MOST_VISITS || n >= MOST_VISITS) return true;
+                stack[n++] = to;
+            }
+        }
+    }
+    return false;
+}
+
+/* -------------------------------------------------------------------------------------------------------------------------- the rules */
+
+static bool compute_again(nb__fusion *f, const readers *r, int i) {
+    nb__part part[MOST_GROUPS];
+    if (!nb__is_cheap(f->p, i)) return false;
+    for (int k = 0; k < r->n; k++)
+        if (!fits(f, r, i, k, &part[k])) return false;
+    for (int k = 0; k < r->n; k++) nb__add_member(f, r->group[k], i, part[k]);
     return true;
 }
 
-/* Room for node n's operands and itself in a region. Counted generously: operands shared with others count twice. */
-static bool has_room(const group *g, const nb__node *n) {
-    return g->n_nodes + 1 + g->n_operands + n->n_in <= NB__REGION_MAX;
+/* Joins regions that read node i. */
+static void join_readers(nb__fusion *f, readers *r, int i) {
+    for (int a = 0; a < r->n; a++) {
+        for (int b = a + 1; b < r->n; b++) {
+            int g = r->group[a], h = r->group[b];
+            if (!nb__can_join(f, g, h) || needs(f, g, &h, 1, f->place[i]) || needs(f, h, &g, 1, f->place[i])) continue;
+            nb__join(f, g, h);
+            r->direct[a] &= r->direct[b];
+            for (int u = 0; u < r->n_uses; u++)
+                if (r->use_group[u] == h) r->use_group[u] = g;
+            r->n--;
+            r->group[b] = r->group[r->n];
+            r->direct[b] = r->direct[r->n];
+            b = a; /* from the start: g is another one now */
+        }
+    }
 }
 
-static bool gather_steps(nb_program *p, const int *step_of, const group *groups, int n_groups) {
-    p->step = nb__program_alloc(p, (size_t)n_groups * sizeof *p->step + 1);
-    int *number = nb__step_alloc(p->nb, (size_t)n_groups * sizeof *number + 1);
-    if (!p->step || !number) return false;
-    /* Steps stand in the order of their last nodes; within a step, nodes in theirs. */
-    for (int k = 0; k < p->n_order; k++) {
-        int i = p->order[k], g = step_of[i];
-        if (g < 0 || groups[g].last != i) continue;
-        number[g] = p->n_steps;
-        nb__step *s = &p->step[p->n_steps++];
-        if (!(s->node = nb__program_alloc(p, (size_t)groups[g].n_nodes * sizeof *s->node))) return false;
+/* The region that node i joins to be kept there, and its part: the first one that reads it. -1: none. */
+static int find_keeper(nb__fusion *f, const readers *r, int i, nb__part *part) {
+    int first = 0;
+    for (int k = 1; k < r->n; k++)
+        if (f->group[r->group[k]].last < f->group[r->group[first]].last) first = k;
+    int g = r->n ? r->group[first] : -1;
+    if (g < 0 || f->group[g].is_late != f->is_late[i] || !fits(f, r, i, first, part)) return -1;
+    if (!nb__lies_as(f, g, i, *part)) return -1;
+    return needs(f, g, r->group, r->n, f->place[i]) ? -1 : g;
+}
+
+static void place_node(nb__fusion *f, int i, bool fuse) {
+    readers  r = {0};
+    nb__part part = NB__FULL;
+    if (fuse) add_readers(f, &r, i, true);
+    if (fuse && !r.too_many) {
+        join_readers(f, &r, i);
+        if (r.n == 1 && !f->is_result[i] && fits(f, &r, i, 0, &part) && (!f->group[r.group[0]].is_late || f->is_late[i])) {
+            nb__add_member(f, r.group[0], i, part);
+            return;
+        }
+        if (r.n > 1 && !f->is_result[i] && compute_again(f, &r, i)) return;
+        int g = find_keeper(f, &r, i, &part);
+        if (g >= 0) {
+            f->owner[i] = g;
+            nb__add_member(f, g, i, part);
+            return;
+        }
     }
-    for (int k = 0; k < p->n_order; k++) {
-        int i = p->order[k];
-        if (step_of[i] < 0) continue;
-        nb__step *s = &p->step[number[step_of[i]]];
-        p->node[i].step = number[step_of[i]];
-        s->node[s->n_nodes++] = i;
+    nb__new_group(f, i, fuse);
+}
+
+/* ----------------------------------------------------------------------------------------------------------------------- the steps */
+
+/* A heap of groups, the one whose last node comes first on top. */
+static bool sooner(const nb__fusion *f, int a, int b) { return f->group[a].last < f->group[b].last; }
+
+static void exchange(int *a, int *b) {
+    int t = *a;
+    *a = *b;
+    *b = t;
+}
+
+static void heap_push(const nb__fusion *f, int *heap, int *n, int group) {
+    int k = (*n)++;
+    heap[k] = group;
+    for (; k > 0 && sooner(f, heap[k], heap[(k - 1) / 2]); k = (k - 1) / 2) exchange(&heap[k], &heap[(k - 1) / 2]);
+}
+
+static int heap_pop(const nb__fusion *f, int *heap, int *n) {
+    int top = heap[0];
+    heap[0] = heap[--*n];
+    for (int k = 0, child; (child = 2 * k + 1) < *n; k = child) {
+        if (child + 1 < *n && sooner(f, heap[child + 1], heap[child])) child++;
+        if (!sooner(f, heap[child], heap[k])) break;
+        exchange(&heap[k], &heap[child]);
+    }
+    return top;
+}
+
+/* Groups in an order in which each comes after those it needs, otherwise in that of their last nodes: a heap of the ready ones. */
+static bool order_groups(nb__fusion *f, int *sorted, int *n_sorted) {
+    nb_program *p = f->p;
+    size_t      room = (size_t)f->n_groups + 1;
+    int        *waits = nb__step_alloc(p->nb, room * sizeof *waits), *heap = nb__step_alloc(p->nb, room * sizeof *heap);
+    int        *first = nb__step_alloc(p->nb, (room + 1) * sizeof *first), *next = NULL, *user = NULL, n_edges = 0, n = 0;
+    if (!waits || !heap || !first) return false;
+    for (int pass = 0; pass < 2; pass++) { /* count, then fill: lists of users */
+        int at = 0;
+        for (int g = 0; g < f->n_groups; g++) {
+            if (f->group[g].joined >= 0) continue;
+            for (int e = f->group[g].first_entry; e >= 0; e = f->entry[e].next) {
+                const nb__node *node = &p->node[f->entry[e].node];
+                for (int m = 0; m < node->n_in; m++) {
+                    int base = p->node[node->in[m]].base, from = f->owner[base] < 0 ? -1 : nb__group_of(f, f->owner[base]);
+                    if (from < 0 || from == g) continue;
+                    if (pass == 0) {
+                        n_edges++;
+                        continue;
+                    }
+                    user[at] = g;
+                    next[at] = first[from];
+                    first[from] = at++;
+                    waits[g]++;
+                }
+            }
+        }
+        if (pass) break;
+        user = nb__step_alloc(p->nb, ((size_t)n_edges + 1) * sizeof *user);
+        next = nb__step_alloc(p->nb, ((size_t)n_edges + 1) * sizeof *next);
+        if (!user || !next) return false;
+        for (int g = 0; g < f->n_groups; g++) first[g] = -1;
+    }
+    for (int g = 0; g < f->n_groups; g++)
+        if (f->group[g].joined < 0 && !waits[g]) heap_push(f, heap, &n, g);
+    while (n) {
+        int g = heap_pop(f, heap, &n);
+        sorted[(*n_sorted)++] = g;
+        for (int e = first[g]; e >= 0; e = next[e])
+            if (--waits[user[e]] == 0) heap_push(f, heap, &n, user[e]);
+    }
+    return true;
+}
+
+static bool fill_step(nb__fusion *f, int g, nb__step *s) {
+    nb_program      *p = f->p;
+    const nb__group *group = &f->group[g];
+    s->node = nb__program_alloc(p, (size_t)group->n_nodes * sizeof *s->node);
+    s->part = nb__program_alloc(p, (size_t)group->n_nodes * sizeof *s->part);
+    if (!s->node || !s->part) return false;
+    for (int e = group->first_entry; e >= 0; e = f->entry[e].next) {
+        int k = s->n_nodes++, i = f->entry[e].node; /* entries come in any order: sorted here */
+        for (; k > 0 && f->place[s->node[k - 1]] > f->place[i]; k--) {
+            s->node[k] = s->node[k - 1];
+            s->part[k] = s->part[k - 1];
+        }
+        s->node[k] = i;
+        s->part[k] = f->entry[e].part;
+    }
+    s->space = group->space;
+    s->rows = group->rows;
+    s->columns = group->columns;
+    s->is_region = group->is_region && group->n_nodes > 1;
+    for (int k = 0; k < s->n_nodes; k++) {
+        int owner = f->owner[s->node[k]];
+        if (owner >= 0 && nb__group_of(f, owner) == g) p->node[s->node[k]].step = (int)(s - p->step);
     }
     return true;
 }
 
 bool nb__fuse(nb_program *p, bool fuse) {
-    size_t n = (size_t)p->n_nodes;
-    int   *user = nb__step_alloc(p->nb, n * sizeof *user), *step_of = nb__step_alloc(p->nb, n * sizeof *step_of), n_groups = 0;
-    group *groups = nb__step_alloc(p->nb, n * sizeof *groups);
-    bool  *is_root = nb__step_alloc(p->nb, n * sizeof *is_root);
-    if (!user || !step_of || !groups || !is_root) return false;
-    for (size_t i = 0; i < n; i++) {
-        user[i] = NO_USER;
-        step_of[i] = -1;
-    }
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) is_root[p->root[i]] = true;
+    nb__fusion f = {.p = p};
+    if (!nb__fusion_begin(&f)) return false;
     for (int k = p->n_order - 1; k >= 0; k--) {
-        int             i = p->order[k];
-        const nb__node *node = &p->node[i];
-        if (node->source != NB__COMPUTED) continue;
-        bool is_view = node->base != i;
-        if (!is_view) {
-            int g = user[i];
-            bool joins = fuse && g >= 0 && !is_root[i] && !node->is_watched && fits_region(p, node) &&
-                         fits_region(p, &p->node[groups[g].last]) && same_space(node, &p->node[groups[g].last]) && has_room(&groups[g], node);
-            if (!joins) {
-                g = n_groups++;
-                groups[g].last = i;
-            }
-            step_of[i] = g;
-            groups[g].n_nodes++;
-            groups[g].n_operands += node->n_in;
-        }
-        /* What a view shows has other users than steps: it is materialised, so "several". */
-        int used = is_view ? 1 : node->n_in, by = is_view ? SEVERAL : step_of[i];
-        for (int m = 0; m < used; m++) {
-            int *u = &user[node->in[m]];
-            *u = *u == NO_USER || *u == by ? by : SEVERAL;
-        }
+        int i = p->order[k];
+        if (p->node[i].source == NB__COMPUTED && !nb__is_view(&p->node[i])) place_node(&f, i, fuse);
+        if (f.failed) return false;
     }
-    return gather_steps(p, step_of, groups, n_groups);
+    int *sorted = nb__step_alloc(p->nb, ((size_t)f.n_groups + 1) * sizeof *sorted), n = 0;
+    p->step = nb__program_alloc(p, (size_t)f.n_groups * sizeof *p->step + 1);
+    if (!p->step || !sorted || !order_groups(&f, sorted, &n)) return false;
+    for (int k = 0; k < n; k++)
+        if (!fill_step(&f, sorted[k], &p->step[p->n_steps++])) return false;
+    return true;
 }

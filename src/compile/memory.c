@@ -89,11 +89,11 @@ static void find_last_uses(nb_program *p, int *last) {
 static int dying_twin(const nb_program *p, int s, const nb__node *n, const int *last, const bool *gone) {
     for (int k = 0; k < p->step[s].n_nodes; k++) {
         const nb__node *node = &p->node[p->step[s].node[k]];
-        if (nb__row_of(node->op) < 0) return -1;
+        if (!p->step[s].is_region && nb__row_of(node->op) < 0) return -1;
         for (int m = 0; m < node->n_in; m++) {
             const nb__node *in = &p->node[node->in[m]];
             int             b = p->node[in->base].buffer;
-            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] || in->step == s) continue;
+            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] || nb__member(p, &p->step[s], node->in[m]) >= 0) continue;
             if (in->offset || p->buffer[b].bytes != (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)) continue;
             if (in->dtype == n->dtype && nb__dims_equal(in->shape, n->shape) && !memcmp(in->stride, n->stride, sizeof n->stride)) return b;
         }
@@ -125,8 +125,7 @@ bool nb__plan_memory(nb_program *p, bool share) {
         for (int k = 0; k < p->step[s].n_nodes; k++) {
             const nb__node *node = &p->node[p->step[s].node[k]];
             for (int m = 0; m < node->n_in; m++) {
-                int base = p->node[node->in[m]].base;
-                if (p->node[base].step != s) seen[base] = true;
+                if (nb__member(p, &p->step[s], node->in[m]) < 0) seen[p->node[node->in[m]].base] = true;
             }
         }
     for (int c = 0; c < p->n_commits; c++) seen[p->commit[c].node] = true;

@@ -47,7 +47,7 @@ typedef struct nb__node {
     int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
     int              base;     /* the node whose buffer it lies in: itself, or what it is a view of */
     int              buffer;   /* of a base */
-    int              step;     /* that computes it, or -1 */
+    int              step;     /* that computes and keeps it, or -1 */
 } nb__node;
 
 typedef enum nb__place {
@@ -68,9 +68,13 @@ typedef struct nb__buffer {
     const void  *data;    /* constant */
 } nb__buffer;
 
-/* Some nodes computed by one kernel call. */
+/* Some nodes computed by one kernel call. A cheap node may be computed by several steps instead of being kept in memory. */
 typedef struct nb__step {
     int       n_nodes, *node;  /* in topological order; one, unless fused */
+    nb__part *part;            /* of each: its part in the step's space (kernels.h) */
+    nb_array  space;           /* of a region: shape and order in memory of FULL values; no data */
+    unsigned  rows, columns;   /* its axes, as bits: that form rows, that COLUMN sums keep */
+    bool      is_region;       /* elementwise work and reductions, by region.c */
     nb__call  call;
     nb_array *array;           /* operands, then results */
     int      *buffer;          /* of each array */
@@ -146,6 +150,13 @@ bool nb__schedule(nb_program *p);
 bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
 
+/* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one elementwise node;
+ * an operand as an elementwise result sees it: broadcast axes have stride 0. */
+bool     nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out);
+void     nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a);
+bool     nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *region);
+nb_array nb__broadcast_to(nb_array a, const nb_array *space);
+
 /* simplify.c: FNV-1a of bytes, going on from h. */
 #define NB__HASH_START UINT64_C(14695981039346656037)
 uint64_t nb__hash(uint64_t h, const void *data, size_t n);
@@ -160,6 +171,11 @@ nb_program *nb__unfused(nb_program *p);
 void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
 int         nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
 nb_array    nb__array_of(const nb_program *p, int node);       /* without data */
+
+bool        nb__can_be_late(const nb_op *op);                 /* elementwise: cannot fail, and can write in place */
+bool        nb__is_view(const nb__node *n);                    /* computes nothing: shows another node's memory */
+/* The place in step s of the member that computes node i, or whose values i shows as they are (a view); -1: none does. */
+int         nb__member(const nb_program *p, const nb__step *s, int i);
 
 extern const nb_op nb__op_copy; /* same values, rows in order: made by layout */
 

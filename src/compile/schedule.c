@@ -10,8 +10,7 @@
 
 static bool cannot_fail(const nb_program *p, const nb__step *s) {
     for (int k = 0; k < s->n_nodes; k++) {
-        const nb_op *op = p->node[s->node[k]].op;
-        if (nb__row_of(op) < 0 && op != &nb__op_cast) return false;
+        if (!nb__can_be_late(p->node[s->node[k]].op)) return false;
     }
     return true;
 }
@@ -42,14 +41,17 @@ static bool mark_late(nb_program *p) {
 static bool late_last(nb_program *p) {
     nb__step *sorted = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof *sorted + 1);
     if (!sorted) return false;
-    int n = 0;
+    int n = 0, *number = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof *number + 1);
+    if (!number) return false;
     for (int late = 0; late < 2; late++)
-        for (int s = 0; s < p->n_steps; s++)
-            if (p->step[s].is_late == (late == 1)) sorted[n++] = p->step[s];
-    for (int s = 0; s < n; s++) {
-        p->step[s] = sorted[s];
-        for (int k = 0; k < p->step[s].n_nodes; k++) p->node[p->step[s].node[k]].step = s;
-    }
+        for (int s = 0; s < p->n_steps; s++) {
+            if (p->step[s].is_late != (late == 1)) continue;
+            number[s] = n;
+            sorted[n++] = p->step[s];
+        }
+    for (int s = 0; s < n; s++) p->step[s] = sorted[s];
+    for (int i = 0; i < p->n_nodes; i++)
+        if (p->node[i].step >= 0) p->node[i].step = number[p->node[i].step];
     return true;
 }
 

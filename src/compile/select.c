@@ -32,61 +32,7 @@ static const struct {
     {&nb__op_avg_pool2d_grad, nb__plan_avg_pool2d_grad},
 };
 
-/* Operands of a region that members do not compute, each once. Their numbers in `operand`; the count, or -1 when there are too many. */
-static int region_operands(const nb_program *p, const nb__step *s, int step, int *operand) {
-    int n = 0;
-    for (int k = 0; k < s->n_nodes; k++) {
-        const nb__node *node = &p->node[s->node[k]];
-        for (int m = 0; m < node->n_in; m++) {
-            int  i = node->in[m];
-            bool known = p->node[i].step == step && p->node[i].base == i;
-            for (int j = 0; j < n && !known; j++) known = operand[j] == i;
-            if (known) continue;
-            if (n == NB__REGION_MAX) return -1;
-            operand[n++] = i;
-        }
-    }
-    return n;
-}
-
-/* An operand as the iteration space sees it: broadcast axes have stride 0. */
-static nb_array broadcast_to(nb_array a, const nb_array *space) {
-    nb_array b = {.dtype = a.dtype, .rank = space->rank};
-    memcpy(b.shape, space->shape, sizeof b.shape);
-    for (int i = 0; i < a.rank; i++) {
-        int at = space->rank - a.rank + i;
-        b.stride[at] = a.shape[i] == 1 ? 0 : a.stride[i];
-    }
-    return b;
-}
-
-static void describe_region(const nb_program *p, const nb__step *s, const int *operand, int n_in, nb__region *region) {
-    int n_out = 0;
-    region->n_in = n_in;
-    region->n_instructions = s->n_nodes;
-    for (int k = 0; k < n_in; k++) region->in_dtype[k] = p->node[operand[k]].dtype;
-    for (int k = 0; k < s->n_nodes; k++) {
-        const nb__node *node = &p->node[s->node[k]];
-        const nb__scalars *scalars = node->op->attr_size == sizeof *scalars ? node->attr : NULL;
-        nb__instruction *ins = &region->instruction[k];
-        *ins = (nb__instruction){.row = node->op == &nb__op_cast ? NB__CAST : nb__row_of(node->op), .dtype = node->dtype, .store = -1};
-        if (scalars && ins->row != NB__CAST) {
-            ins->p = scalars->p;
-            ins->q = scalars->q;
-        }
-        if (node->buffer >= 0) ins->store = n_out++;
-        for (int m = 0; m < node->n_in; m++) {
-            int value = -1;
-            for (int j = 0; j < n_in && value < 0; j++)
-                if (operand[j] == node->in[m]) value = j;
-            for (int j = 0; j < k && value < 0; j++)
-                if (s->node[j] == node->in[m]) value = n_in + j;
-            ins->in[m] = value;
-        }
-    }
-}
-
-static bool make_arrays(nb_program *p, nb__step *s, int n_in, int n_out) {
+bool nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out) {
     size_t n = (size_t)(n_in + n_out);
     s->array = nb__program_alloc(p, n * (sizeof *s->array + sizeof *s->offset + sizeof *s->buffer));
     if (!s->array) return false;
@@ -100,23 +46,10 @@ static bool make_arrays(nb_program *p, nb__step *s, int n_in, int n_out) {
     return true;
 }
 
-static void set_array(nb_program *p, nb__step *s, int k, int node, nb_array a) {
+void nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a) {
     s->array[k] = a;
     s->buffer[k] = p->node[p->node[node].base].buffer;
     s->offset[k] = p->node[node].offset * (int64_t)nb_dtype_size(a.dtype);
-}
-
-static bool select_region(nb_program *p, nb__step *s, int step, int threads, nb__region *region) {
-    int operand[NB__REGION_MAX], n_in = region_operands(p, s, step, operand), n_out = 0;
-    for (int k = 0; k < s->n_nodes; k++) n_out += p->node[s->node[k]].buffer >= 0;
-    if (n_in < 0 || !make_arrays(p, s, n_in, n_out)) return false;
-    nb_array space = nb__array_of(p, s->node[s->n_nodes - 1]);
-    for (int k = 0; k < n_in; k++) set_array(p, s, k, operand[k], broadcast_to(nb__array_of(p, operand[k]), &space));
-    for (int k = 0, o = n_in; k < s->n_nodes; k++)
-        if (p->node[s->node[k]].buffer >= 0) set_array(p, s, o++, s->node[k], nb__array_of(p, s->node[k]));
-    s->call.c.out = s->call.out[0];
-    describe_region(p, s, operand, n_in, region);
-    return nb__plan_region(p->nb, p->nb->isa, region, &s->call, threads, &s->plan);
 }
 
 /* C^T = B^T A^T: a product whose result lies transposed is that of the transposed operands. */
@@ -144,13 +77,13 @@ static void transpose_product(nb__step *s) {
 static bool select_one(nb_program *p, nb__step *s, int threads) {
     int             i = s->node[0];
     const nb__node *n = &p->node[i];
-    if (!make_arrays(p, s, n->n_in, 1)) return false;
+    if (!nb__make_arrays(p, s, n->n_in, 1)) return false;
     nb_array out = nb__array_of(p, i);
     for (int k = 0; k < n->n_in; k++) {
         nb_array a = nb__array_of(p, n->in[k]);
-        set_array(p, s, k, n->in[k], nb__row_of(n->op) >= 0 ? broadcast_to(a, &out) : a);
+        nb__set_array(p, s, k, n->in[k], nb__row_of(n->op) >= 0 ? nb__broadcast_to(a, &out) : a);
     }
-    set_array(p, s, n->n_in, i, out);
+    nb__set_array(p, s, n->n_in, i, out);
     if (n->op == &nb__op_matmul && out.stride[out.rank - 1] != 1 && out.stride[out.rank - 2] == 1) transpose_product(s);
     s->call.c.out = s->call.out[0];
     s->call.c.attr = n->attr;
@@ -170,21 +103,28 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     return false;
 }
 
+/* One elementwise node whose types have a loop: a region of its own. */
+static bool is_one_region(const nb_program *p, nb__step *s) {
+    const nb__node *n = &p->node[s->node[0]];
+    if (s->n_nodes > 1 || !p->nb->isa->tiles || (n->dtype != NB_F32 && n->dtype != NB_BOOL)) return false;
+    if (n->op != &nb__op_cast && !nb__row_has_tile(nb__row_of(n->op), n->n_in ? p->node[n->in[n->n_in - 1]].dtype : n->dtype)) return false;
+    s->space = nb__array_of(p, s->node[0]);
+    s->rows = s->columns = 0;
+    s->part[0] = NB__FULL;
+    return true;
+}
+
 bool nb__select(nb_program *p) {
-    int    threads = nb__pool_threads(p->nb->pool);
-    size_t scratch = 0;
+    int         threads = nb__pool_threads(p->nb->pool);
+    size_t      scratch = 0;
     nb__region *region = nb__step_alloc(p->nb, sizeof *region); /* large: one for all */
     if (!region) return false;
     for (int s = 0; s < p->n_steps; s++) {
-        nb__step       *step = &p->step[s];
-        const nb__node *last = &p->node[step->node[step->n_nodes - 1]];
-        bool            is_row = nb__row_of(last->op) >= 0 || last->op == &nb__op_cast, planned = false;
-        nb_dtype        operand = last->n_in ? p->node[last->in[last->n_in - 1]].dtype : last->dtype;
-        if (is_row && p->nb->isa->tiles && (last->dtype == NB_F32 || last->dtype == NB_BOOL) &&
-            (step->n_nodes > 1 || last->op == &nb__op_cast || nb__row_has_tile(nb__row_of(last->op), operand)))
-            planned = select_region(p, step, s, threads, region);
+        nb__step *step = &p->step[s];
+        bool      planned = (step->is_region || is_one_region(p, step)) && nb__select_region(p, step, threads, region);
         if (!planned && (p->nb->status != NB_OK || step->n_nodes > 1)) {
-            if (p->nb->status == NB_OK) nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s", last->op->name);
+            if (p->nb->status == NB_OK)
+                nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s", p->node[step->node[step->n_nodes - 1]].op->name);
             return false;
         }
         if (!planned && !select_one(p, step, threads)) return false;

@@ -68,23 +68,44 @@ struct nb__plan {
 /* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */
 typedef bool nb__planner(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan);
 
-/* region.c: elementwise operators as one pass over memory, tile by tile. Value v < n_in is operand v (broadcast to the space by zero
- * strides), value n_in + i the result of instruction i. */
+/* region.c: elementwise operators and reductions as one pass over memory, tile by tile. The space is the shape of the largest arrays; its
+ * innermost axes may form rows, which are never cut. Each value is of one part:
+ *   FULL    an element for each point of the space
+ *   ROW     one for each row: a reduction of it, or made of such
+ *   COLUMN  a sum over all axes but the innermost ones: known after the last tile, so only a result
+ *   TOTAL   a sum over everything, likewise
+ * Value v < n_in is operand v (broadcast to its part by zero strides), value n_in + i the result of instruction i. */
 enum { NB__REGION_MAX = 64 };
+typedef enum nb__part { NB__FULL, NB__ROW, NB__COLUMN, NB__TOTAL } nb__part;
+/* Instructions other than rows of elementwise.def, in their place. */
+enum {
+    NB__CAST = -1,
+    NB__SUM = -2,   /* FULL to ROW, or FULL to COLUMN, or FULL or ROW to TOTAL, by the result's part */
+    NB__MAX = -3,   /* FULL to ROW */
+    NB__MIN = -4,
+    NB__PICK = -5,  /* y[r] = a[r, b[r]]: FULL a and ROW b, whole numbers, to ROW */
+    NB__PLACE = -6, /* y[r, j] = b[r] where j = a[r], else 0: ROW whole numbers and ROW to FULL */
+    NB__SPLAT = -7  /* y[r, j] = a[r]: made by the planner */
+};
 typedef struct nb__instruction {
-    int      row;      /* of elementwise.def, or NB__CAST */
+    int      row;      /* of elementwise.def, or one of the above */
+    nb__part part;     /* of the result */
     nb_dtype dtype;    /* of the result: f32 or bool (a cast reads any type) */
     int      in[3];
     int      store;    /* which result of the call it is, or -1 */
     double   p, q;
 } nb__instruction;
-enum { NB__CAST = -1 };
 typedef struct nb__region {
+    nb_array        space;         /* shape and order in memory; no data */
+    unsigned        rows, columns; /* bit i: axis i belongs to rows; is kept by COLUMN sums. 0: there are none */
     int             n_in, n_instructions;
     nb_dtype        in_dtype[NB__REGION_MAX];
+    nb__part        in_part[NB__REGION_MAX];
     nb__instruction instruction[NB__REGION_MAX];
 } nb__region;
-/* call->c.in: the operands; call->out: the results; all of one logical shape. */
+/* Elements of a row, or kept by a COLUMN sum, at most. */
+enum { NB__UNIT_MAX = 8192 };
+/* call->c.in: the operands; call->out: the results; all as the space's axes see them. */
 bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads, nb__plan *plan);
 /* Whether a row has a tile for an operand of this type (f32; bool for logic). Of several operands: the type of the last. */
 bool nb__row_has_tile(int row, nb_dtype operand);

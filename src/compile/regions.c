@@ -1,0 +1,437 @@
+/* regions.c: which nodes can be members of a region, and in which part.
+ *
+ * Axes of size 1 mean nothing: shapes are compared without them, so that [N,1] and [N] are one. A region's FULL space is the shape of its
+ * largest members, with their order in memory; ROW members have its shape without the innermost axes, which form rows. */
+#include "regions.h"
+
+#include <string.h>
+
+#include "ops.h"
+
+/* ---------------------------------------------------------------------------------------------------------------------- axes, shapes */
+
+/* Axes of more than one element. */
+static int wide_axes(const nb_array *a, int *axis) {
+    int n = 0;
+    for (int i = 0; i < a->rank; i++)
+        if (a->shape[i] != 1) axis[n++] = i;
+    return n;
+}
+
+/* Whether a has the wide axes of the space, those of `without` left out. */
+static bool has_shape(const nb_array *a, const nb_array *space, unsigned without) {
+    int mine[NB_MAX_RANK], theirs[NB_MAX_RANK], n = wide_axes(a, mine), m = wide_axes(space, theirs), k = 0;
+    for (int i = 0; i < m; i++) {
+        if (without >> theirs[i] & 1) continue;
+        if (k == n || a->shape[mine[k]] != space->shape[theirs[i]]) return false;
+        k++;
+    }
+    return k == n;
+}
+
+/* Bits of a's axes as bits of the space's axes; both have the same wide axes. */
+static unsigned to_space(const nb_array *a, unsigned axes, const nb_array *space) {
+    int      mine[NB_MAX_RANK], theirs[NB_MAX_RANK] = {0}, n = wide_axes(a, mine);
+    unsigned bits = 0;
+    wide_axes(space, theirs);
+    for (int k = 0; k < n; k++)
+        if (axes >> mine[k] & 1) bits |= 1u << theirs[k];
+    return bits;
+}
+
+static unsigned wide_bits(const nb_array *a) {
+    unsigned bits = 0;
+    for (int i = 0; i < a->rank; i++)
+        if (a->shape[i] != 1) bits |= 1u << i;
+    return bits;
+}
+
+/* Whether the array's elements lie one after the other, in some order of the axes, and are not empty. */
+static bool is_dense(const nb_array *a) {
+    int     axis[NB_MAX_RANK], n = wide_axes(a, axis);
+    int64_t expected = 1;
+    for (int done = 0; done < n; done++) { /* the axis with the expected stride, n times */
+        int k = 0;
+        while (k < n && a->stride[axis[k]] != expected) k++;
+        if (k == n || a->shape[axis[k]] == 0) return false;
+        expected *= a->shape[axis[k]];
+    }
+    return true;
+}
+
+/* Elements of these axes when they are the innermost ones in the memory of a dense array; else 0. */
+static int64_t innermost(const nb_array *a, unsigned axes) {
+    int64_t count = 1, expected = 1;
+    for (int i = 0; i < a->rank; i++)
+        if (axes >> i & 1) count *= a->shape[i];
+    while (expected < count) {
+        int k = 0;
+        while (k < a->rank && !((axes >> k & 1) && a->shape[k] != 1 && a->stride[k] == expected)) k++;
+        if (k == a->rank) return 0;
+        expected *= a->shape[k];
+    }
+    return count;
+}
+
+static bool is_unit(int64_t elements) { return elements > 1 && elements <= NB__UNIT_MAX; }
+
+/* ------------------------------------------------------------------------------------------------------------------------------ nodes */
+
+bool nb__is_view(const nb__node *n) { return n->source == NB__COMPUTED && n->op->kind == NB_VIEW; }
+
+bool nb__shows_all(const nb_program *p, int view) {
+    const nb__node *v = &p->node[view], *b = &p->node[v->base];
+    nb_array        a = nb__array_of(p, view), c = nb__array_of(p, v->base);
+    int             mine[NB_MAX_RANK], theirs[NB_MAX_RANK], n = wide_axes(&a, mine);
+    if (v->offset != b->offset || v->dtype != b->dtype || n != wide_axes(&c, theirs)) return false;
+    for (int k = 0; k < n; k++)
+        if (a.shape[mine[k]] != c.shape[theirs[k]] || a.stride[mine[k]] != c.stride[theirs[k]]) return false;
+    return true;
+}
+
+int nb__member(const nb_program *p, const nb__step *s, int i) {
+    int of = nb__is_view(&p->node[i]) ? p->node[i].base : i;
+    for (int k = 0; k < s->n_nodes; k++)
+        if (s->node[k] == of) return k;
+    return -1;
+}
+
+bool nb__can_be_late(const nb_op *op) {
+    return nb__row_of(op) >= 0 || op == &nb__op_cast;
+}
+
+/* Elementwise, with a loop for its types. */
+static bool is_elementwise(const nb_program *p, const nb__node *n) {
+    if (n->dtype != NB_F32 && n->dtype != NB_BOOL) return false;
+    if (n->op == &nb__op_cast) return true;
+    int row = nb__row_of(n->op);
+    if (row < 0) return false;
+    for (int k = 0; k < n->n_in; k++)
+        if (p->node[n->in[k]].dtype != NB_F32 && p->node[n->in[k]].dtype != NB_BOOL) return false;
+    return nb__row_has_tile(row, p->node[n->in[n->n_in - 1]].dtype);
+}
+
+/* The axes, as bits of the operand's, that a sum or an extreme takes away; 0: it is none, or not of f32. */
+static unsigned reduced_axes(const nb_program *p, const nb__node *n) {
+    unsigned bits = 0;
+    if (n->dtype != NB_F32 || n->n_in < 1 || p->node[n->in[0]].dtype != NB_F32) return 0;
+    if (n->op == &nb__op_sum) {
+        nb_dims axes = ((const nb__axes_attr *)n->attr)->axes;
+        for (int i = 0; i < axes.rank; i++) bits |= 1u << axes.size[i];
+    } else if (n->op == &nb__op_max || n->op == &nb__op_min) {
+        bits = 1u << ((const nb__axis_attr *)n->attr)->axis;
+    }
+    return bits;
+}
+
+static bool is_number(nb_dtype d) { return d == NB_I32 || d == NB_I64; }
+
+/* gather of one element a row. */
+static bool is_pick(const nb_program *p, const nb__node *n, unsigned *axes) {
+    if (n->op != &nb__op_gather || n->dtype != NB_F32 || !is_number(p->node[n->in[1]].dtype)) return false;
+    int64_t axis = ((const nb__axis_attr *)n->attr)->axis;
+    nb_dims want = p->node[n->in[0]].shape;
+    want.size[axis] = 1;
+    *axes = 1u << axis;
+    return nb__dims_equal(want, p->node[n->in[1]].shape);
+}
+
+static bool is_zero(const nb__node *n) { return n->source == NB__CONSTANT && n->is_splat && n->dtype == NB_F32 && *(const float *)n->data == 0; }
+
+/* scatter_add of one element a row to zeros. */
+static bool is_place(const nb_program *p, const nb__node *n, unsigned *axes) {
+    if (n->op != &nb__op_scatter_add || n->dtype != NB_F32 || !is_number(p->node[n->in[1]].dtype)) return false;
+    if (!is_zero(&p->node[p->node[n->in[0]].base])) return false;
+    int64_t axis = ((const nb__axis_attr *)n->attr)->axis;
+    nb_dims want = n->shape;
+    want.size[axis] = 1;
+    *axes = 1u << axis;
+    return nb__dims_equal(want, p->node[n->in[1]].shape) && nb__dims_equal(want, p->node[n->in[2]].shape);
+}
+
+bool nb__is_cheap(const nb_program *p, int i) {
+    static const enum nb__row cheap[] = {NB__ROW_add, NB__ROW_sub, NB__ROW_mul, NB__ROW_minimum, NB__ROW_maximum, NB__ROW_equal,
+                                         NB__ROW_not_equal, NB__ROW_less, NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal,
+                                         NB__ROW_and, NB__ROW_or, NB__ROW_not, NB__ROW_where, NB__ROW_abs, NB__ROW_neg, NB__ROW_square,
+                                         NB__ROW_relu, NB__ROW_clamp, NB__ROW_leaky_relu};
+    const nb__node *n = &p->node[i];
+    int             row = nb__row_of(n->op), large = 0, last = -1;
+    size_t          k = 0;
+    while (k < sizeof cheap / sizeof *cheap && (int)cheap[k] != row) k++;
+    if (k == sizeof cheap / sizeof *cheap) return false;
+    for (int m = 0; m < n->n_in; m++) {
+        const nb__node *base = &p->node[p->node[n->in[m]].base];
+        if (n->in[m] == last || base->is_splat || nb__dims_count(base->shape) < nb__dims_count(n->shape)) continue;
+        large++;
+        last = n->in[m];
+    }
+    return large <= 1;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- parts of members */
+
+static nb__part part_in(const nb__fusion *f, int group, int node) {
+    for (int e = f->entry_of[node]; e >= 0; e = f->entry[e].next_of_node)
+        if (nb__group_of(f, f->entry[e].group) == group) return f->entry[e].part;
+    return NB__FULL;
+}
+
+bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen, int i, nb__part *part) {
+    const nb_program *p = f->p;
+    const nb__group  *g = &f->group[group];
+    const nb__node   *u = &p->node[user];
+    unsigned          axes;
+    nb__part          mine = part_in(f, group, user);
+    f->change = (nb__change){0};
+    if (reduced_axes(p, u)) {
+        nb_array a = nb__array_of(p, u->in[0]);
+        *part = mine == NB__TOTAL && g->rows && has_shape(&a, &g->space, g->rows) ? NB__ROW : NB__FULL;
+        return true;
+    }
+    if (is_pick(p, u, &axes)) {
+        *part = NB__FULL;
+        return operand == 0;
+    }
+    if (is_place(p, u, &axes)) {
+        *part = NB__ROW;
+        return operand == 2;
+    }
+    /* Elementwise: an operand of the user's own shape, or one that is spread along rows. */
+    nb_array a = nb__array_of(p, seen), to = nb__array_of(p, user);
+    unsigned spread = 0;
+    for (int k = 0; k < to.rank; k++) {
+        int from = k - (to.rank - a.rank);
+        if (to.shape[k] != 1 && (from < 0 || a.shape[from] == 1)) spread |= 1u << k;
+    }
+    *part = mine;
+    if (!spread) return true;
+    spread = mine == NB__FULL ? to_space(&to, spread, &g->space) : 0;
+    *part = NB__ROW;
+    if (g->rows) return spread == g->rows;
+    /* The first reduction that joins makes rows. */
+    axes = reduced_axes(p, &p->node[i]);
+    if (!spread || (!axes && !is_pick(p, &p->node[i], &axes)) || !is_unit(innermost(&g->space, spread))) return false;
+    f->change.rows = spread;
+    return true;
+}
+
+/* A reduction of `from` along `axes` to ROW values of the group; FULL ones that it has become ROW if need be. */
+static bool can_reduce(nb__fusion *f, const nb__group *g, nb_array from, unsigned axes, nb__part *part) {
+    axes &= wide_bits(&from);
+    if (*part == NB__ROW)
+        return has_shape(&from, &g->space, 0) && to_space(&from, axes, &g->space) == (g->rows ? g->rows : f->change.rows);
+    if (*part != NB__FULL || g->rows || g->columns || axes == wide_bits(&from)) return false;
+    if (!is_dense(&from) || !is_unit(innermost(&from, axes))) return false;
+    /* What is left of its memory without rows is the group's. */
+    int64_t row = innermost(&from, axes);
+    int     mine[NB_MAX_RANK], theirs[NB_MAX_RANK], n = wide_axes(&from, mine), m = wide_axes(&g->space, theirs), k = 0;
+    for (int i = 0; i < n; i++) {
+        if (axes >> mine[i] & 1) continue;
+        if (k == m || from.shape[mine[i]] != g->space.shape[theirs[k]] || from.stride[mine[i]] != row * g->space.stride[theirs[k]]) return false;
+        k++;
+    }
+    if (k != m) return false;
+    f->change = (nb__change){.to_rows = true, .rows = axes, .space = from};
+    *part = NB__ROW;
+    return true;
+}
+
+bool nb__can_be(nb__fusion *f, int group, int i, nb__part *part) {
+    const nb_program *p = f->p;
+    const nb__group  *g = &f->group[group];
+    const nb__node   *n = &p->node[i];
+    unsigned          axes = reduced_axes(p, n);
+    if (is_elementwise(p, n)) return true;
+    if (axes || is_pick(p, n, &axes)) return can_reduce(f, g, nb__array_of(p, n->in[0]), axes, part);
+    if (is_place(p, n, &axes) && *part == NB__FULL) {
+        nb_array a = nb__array_of(p, i);
+        axes = to_space(&a, axes & wide_bits(&a), &g->space);
+        if (g->rows) return axes == g->rows;
+        if (!has_shape(&a, &g->space, 0) || !is_unit(innermost(&g->space, axes))) return false;
+        f->change.rows = axes;
+        return true;
+    }
+    return false;
+}
+
+bool nb__lies_as(const nb__fusion *f, int group, int i, nb__part part) {
+    const nb__group *g = &f->group[group];
+    const nb_array  *space = f->change.to_rows ? &f->change.space : &g->space;
+    unsigned         rows = g->rows | f->change.rows;
+    nb_array         a = nb__array_of(f->p, i);
+    int64_t          row = part == NB__ROW ? innermost(space, rows) : 1;
+    int              mine[NB_MAX_RANK], theirs[NB_MAX_RANK], m = wide_axes(space, theirs), k = 0;
+    wide_axes(&a, mine);
+    if (!has_shape(&a, space, part == NB__ROW ? rows : 0)) return false;
+    for (int t = 0; t < m; t++) {
+        if (part == NB__ROW && rows >> theirs[t] & 1) continue;
+        if (a.stride[mine[k++]] * row != space->stride[theirs[t]]) return false;
+    }
+    return true;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------------------- groups */
+
+int nb__group_of(const nb__fusion *f, int g) {
+    while (f->group[g].joined >= 0) {
+        int to = f->group[g].joined;
+        if (f->group[to].joined >= 0) f->group[g].joined = f->group[to].joined; /* shorter next time */
+        g = to;
+    }
+    return g;
+}
+
+bool nb__has_room(const nb__fusion *f, int group, int node) {
+    const nb__group *g = &f->group[group];
+    return g->n_nodes + 1 + g->n_operands + f->p->node[node].n_in <= NB__REGION_MAX;
+}
+
+void nb__add_member(nb__fusion *f, int group, int node, nb__part part) {
+    nb__group *g = &f->group[group];
+    if (f->n_entries == f->entry_room) {
+        int        room = f->entry_room ? 2 * f->entry_room : 256;
+        nb__entry *more = nb__step_alloc(f->p->nb, (size_t)room * sizeof *more);
+        if (!more) {
+            f->failed = true;
+            return;
+        }
+        if (f->n_entries) memcpy(more, f->entry, (size_t)f->n_entries * sizeof *more);
+        f->entry = more;
+        f->entry_room = room;
+    }
+    if (f->change.to_rows) {
+        g->space = f->change.space;
+        for (int e = g->first_entry; e >= 0; e = f->entry[e].next)
+            if (f->entry[e].part == NB__FULL) f->entry[e].part = NB__ROW;
+    }
+    g->rows |= f->change.rows;
+    f->change = (nb__change){0};
+    f->entry[f->n_entries] = (nb__entry){node, group, g->first_entry, f->entry_of[node], part};
+    g->first_entry = f->entry_of[node] = f->n_entries++;
+    g->n_nodes++;
+    g->n_operands += f->p->node[node].n_in;
+}
+
+/* Whether a region can begin with node i, in which part and space. */
+static bool begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *part) {
+    const nb_program *p = f->p;
+    const nb__node   *n = &p->node[i];
+    unsigned          axes = reduced_axes(p, n);
+    *part = NB__FULL;
+    if (is_elementwise(p, n)) {
+        g->space = nb__array_of(p, i);
+        return true;
+    }
+    if (is_place(p, n, &axes)) {
+        g->space = nb__array_of(p, i);
+        g->rows = axes & wide_bits(&g->space);
+        return is_dense(&g->space) && is_unit(innermost(&g->space, g->rows));
+    }
+    if (!axes && !is_pick(p, n, &axes)) return false;
+    g->space = nb__array_of(p, n->in[0]);
+    if (!is_dense(&g->space)) return false;
+    axes &= wide_bits(&g->space);
+    unsigned kept = wide_bits(&g->space) & ~axes;
+    if (is_unit(innermost(&g->space, axes)) && (kept || n->op != &nb__op_sum)) {
+        *part = NB__ROW;
+        g->rows = axes;
+        return true;
+    }
+    if (n->op != &nb__op_sum || !axes) return false;
+    *part = kept ? NB__COLUMN : NB__TOTAL;
+    g->columns = kept;
+    return !kept || is_unit(innermost(&g->space, kept));
+}
+
+void nb__new_group(nb__fusion *f, int node, bool fuse) {
+    nb__group *g = &f->group[f->n_groups];
+    nb__part   part = NB__FULL;
+    *g = (nb__group){.is_late = f->is_late[node], .first_entry = -1, .last = f->place[node], .joined = -1};
+    g->is_region = fuse && begin_region(f, g, node, &part);
+    f->change = (nb__change){0};
+    if (g->is_region && part == NB__ROW && !nb__lies_as(f, f->n_groups, node, part)) g->is_region = false;
+    f->owner[node] = f->n_groups;
+    nb__add_member(f, f->n_groups++, node, part);
+}
+
+static bool same_space(const nb_array *a, const nb_array *b) {
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++) same = a->shape[i] == b->shape[i] && (a->shape[i] == 1 || a->stride[i] == b->stride[i]);
+    return same;
+}
+
+bool nb__can_join(const nb__fusion *f, int a, int b) {
+    const nb__group *g = &f->group[a], *h = &f->group[b];
+    return g->is_region && h->is_region && g->is_late == h->is_late && same_space(&g->space, &h->space) &&
+           (!g->rows || !h->rows || g->rows == h->rows) && (!g->columns || !h->columns || g->columns == h->columns) &&
+           g->n_nodes + h->n_nodes + g->n_operands + h->n_operands <= NB__REGION_MAX;
+}
+
+void nb__join(nb__fusion *f, int to, int from) {
+    nb__group *g = &f->group[to], *h = &f->group[from];
+    int        e = h->first_entry;
+    while (f->entry[e].next >= 0) e = f->entry[e].next;
+    f->entry[e].next = g->first_entry;
+    g->first_entry = h->first_entry;
+    g->n_nodes += h->n_nodes;
+    g->n_operands += h->n_operands;
+    g->rows |= h->rows;
+    g->columns |= h->columns;
+    if (h->last > g->last) g->last = h->last;
+    h->joined = to;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------------- begin */
+
+static void list_uses(nb__fusion *f) {
+    nb_program *p = f->p;
+    for (int pass = 0; pass < 2; pass++) { /* count, then fill from the ends */
+        for (int k = p->n_order - 1; k >= 0; k--) {
+            const nb__node *n = &p->node[p->order[k]];
+            if (n->source != NB__COMPUTED) continue;
+            for (int m = 0; m < (nb__is_view(n) ? 1 : n->n_in); m++) {
+                if (pass) f->use[--f->first_use[n->in[m]]] = (nb__reading){p->order[k], m};
+                else f->first_use[n->in[m]]++;
+            }
+        }
+        for (int i = 0; i < p->n_nodes && !pass; i++) f->first_use[i + 1] += f->first_use[i];
+    }
+}
+
+/* Late: what only reaches assigns and cannot fail. */
+static void find_late(nb__fusion *f, bool *early) {
+    nb_program *p = f->p;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) early[p->root[i]] = f->is_result[p->root[i]] = true;
+    for (int i = 0; i < p->n_commits; i++) f->is_result[p->commit[i].node] = true;
+    for (int i = 0; i < p->n_nodes && p->check_finite; i++)
+        if (p->node[i].is_watched && !p->node[i].is_dead) early[p->node[i].base] = f->is_result[p->node[i].base] = true;
+    for (int k = p->n_order - 1; k >= 0; k--) {
+        int             i = p->order[k];
+        const nb__node *n = &p->node[i];
+        if (n->source != NB__COMPUTED || nb__is_view(n)) continue;
+        f->is_late[i] = p->n_commits && !early[i] && nb__can_be_late(n->op);
+        for (int m = 0; m < n->n_in && !f->is_late[i]; m++) early[p->node[n->in[m]].base] = true;
+    }
+}
+
+bool nb__fusion_begin(nb__fusion *f) {
+    nb_program *p = f->p;
+    size_t      n = (size_t)p->n_nodes + 1, uses = 1;
+    for (int k = 0; k < p->n_order; k++) uses += (size_t)p->node[p->order[k]].n_in;
+    f->place = nb__step_alloc(p->nb, n * sizeof *f->place);
+    f->first_use = nb__step_alloc(p->nb, (n + 1) * sizeof *f->first_use);
+    f->use = nb__step_alloc(p->nb, uses * sizeof *f->use);
+    f->owner = nb__step_alloc(p->nb, n * sizeof *f->owner);
+    f->entry_of = nb__step_alloc(p->nb, n * sizeof *f->entry_of);
+    f->is_late = nb__step_alloc(p->nb, n);
+    f->is_result = nb__step_alloc(p->nb, n);
+    f->group = nb__step_alloc(p->nb, n * sizeof *f->group);
+    bool *early = nb__step_alloc(p->nb, n);
+    if (!f->place || !f->first_use || !f->use || !f->owner || !f->entry_of || !f->is_late || !f->is_result || !f->group || !early) return false;
+    for (size_t i = 0; i < n; i++) f->owner[i] = f->entry_of[i] = f->place[i] = -1;
+    for (int k = 0; k < p->n_order; k++) f->place[p->order[k]] = k;
+    list_uses(f);
+    find_late(f, early);
+    return true;
+}

@@ -1,0 +1,57 @@
+/* region.h: a planned region: what region_plan.c makes and region.c runs. */
+#ifndef NB_REGION_H
+#define NB_REGION_H
+
+#include "isa/loops.h"
+#include "kernels.h"
+#include "space.h"
+
+enum { NB__REGION_VALUES = 3 * NB__REGION_MAX }; /* operands, instructions, rows spread by the planner */
+
+/* An operand or a result, FULL or ROW. */
+typedef struct nb__region_array {
+    nb__part part;
+    bool     in_place; /* lies in memory as each tile does */
+    bool     once;     /* operand: the same for every tile */
+    int      size;     /* bytes of an element */
+    int64_t  stride[NB_MAX_RANK]; /* in the space of its part */
+    size_t   row;      /* offset in a thread's scratch, when not in place */
+} nb__region_array;
+
+/* A COLUMN or TOTAL result: each group of tiles adds into its own partial sums, which meet in the order of the groups. */
+typedef struct nb__region_sum {
+    int     result;    /* of the call */
+    int64_t width;     /* sums: the columns, or 1 */
+    size_t  at;        /* offset of the partial sums [groups, width] in the scratch, doubles */
+    int64_t stride[NB_MAX_RANK]; /* of the result in the innermost axes of the full space */
+} nb__region_sum;
+
+typedef struct nb__region_plan {
+    nb__tile *const        *tiles;
+    const struct nb__loops *loops;
+    nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
+    int64_t                 row;           /* elements of a row; 1 when there are none */
+    int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */
+    int64_t                 length;        /* of a tile: whole units of the innermost axes, or a piece of the last one */
+    int64_t                 pieces;        /* tiles in a row of the innermost axis; 0: a tile has whole units */
+    int64_t                 n_tiles, group, groups;
+    size_t                  thread_bytes, partial_at;
+    int                     threads;
+    int                     n_in, n_instructions, n_out, n_sums;
+    nb__region_array       *array;         /* operands, then results */
+    nb__region_sum         *sum;
+    int                    *sum_of;        /* of each instruction: its nb__region_sum, or -1 */
+    size_t                 *value_row;     /* of each instruction: as array.row, when its result is not written in place */
+    nb__instruction        *instruction;
+    nb_dtype                in_dtype[NB__REGION_MAX];
+} nb__region_plan;
+
+/* Whether an instruction writes where its result is to be. */
+static inline bool nb__writes_in_place(const nb__region_plan *r, const nb__instruction *ins) {
+    return ins->store >= 0 && ins->part <= NB__ROW && r->array[r->n_in + ins->store].in_place;
+}
+
+/* region.c */
+void nb__run_region(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
+
+#endif

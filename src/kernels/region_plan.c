@@ -1,0 +1,235 @@
+/* region_plan.c: how a region is cut into tiles, and where its values lie. */
+#include <string.h>
+
+#include "region.h"
+
+enum {
+    TILE = 1024,     /* elements */
+    ROW_PAD = 128,   /* bytes between rows: else they would fall on the same lines of the cache */
+    GROUP_WORK = 16, /* tiles times instructions that are worth a task of a thread */
+    GROUPS = 64,     /* tasks at most, where tiles are many */
+    SUM_GROUPS = 32  /* the same where each has its own partial sums */
+};
+
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static size_t  aligned(size_t n) { return (n + 63) & ~(size_t)63; }
+
+/* An array that has 1 as its stride where the bit of an axis is `set`, and else 0: it keeps these axes apart from the others. */
+static nb_array marker(const nb_array *space, unsigned axes, bool set) {
+    nb_array a = *space;
+    for (int i = 0; i < a.rank; i++)
+        if ((axes >> i & 1) != set) a.stride[i] = 0;
+    return a;
+}
+
+/* Elements of the innermost axes of the space along which a marker has no stride (or has one). */
+static int64_t innermost(const nb__space *s, const int64_t *stride, bool set) {
+    int64_t n = 1;
+    for (int i = s->rank - 1; i >= 0 && (s->shape[i] == 1 || (stride[i] != 0) == set); i--) n *= s->shape[i];
+    return n;
+}
+
+/* Spaces of FULL and ROW arrays, and the strides of each array in its own. */
+static void make_spaces(nb__region_plan *r, const nb__region *what, const nb__call *call) {
+    const nb_array *list[2 * NB__REGION_MAX + 3];
+    int64_t         strides[2 * NB__REGION_MAX + 3][NB_MAX_RANK];
+    nb_array        rows = marker(&what->space, what->rows, false), columns = marker(&what->space, what->columns, true);
+    int             n = 0;
+    list[n++] = &what->space;
+    if (what->rows) list[n++] = &rows;
+    if (what->columns) list[n++] = &columns;
+    int first = n;
+    for (int i = 0; i < r->n_in; i++) list[n++] = &call->c.in[i];
+    for (int i = 0; i < r->n_out; i++) list[n++] = &call->out[i];
+    nb__space_make(n, list, &r->space[NB__FULL], strides);
+    for (int i = 0; i < r->n_in + r->n_out; i++) memcpy(r->array[i].stride, strides[first + i], sizeof strides[0]);
+    r->row = what->rows ? innermost(&r->space[NB__FULL], strides[1], false) : 1;
+    r->columns = what->columns ? innermost(&r->space[NB__FULL], strides[first - 1], true) : 1;
+
+    nb__space *full = &r->space[NB__FULL], *row = &r->space[NB__ROW];
+    *row = *full;
+    for (int64_t left = r->row; left > 1 && row->rank > 0; left /= full->shape[row->rank]) row->rank--;
+    row->count = full->count / most(1, r->row);
+    if (row->rank) return;
+    row->rank = 1; /* a single row */
+    row->shape[0] = 1;
+}
+
+static void cut_into_tiles(nb__region_plan *r) {
+    const nb__space *s = &r->space[NB__FULL];
+    int64_t          inner = s->shape[s->rank - 1], unit = most(r->row, r->columns);
+    r->length = TILE;
+    r->group = divide_up(GROUP_WORK, r->n_instructions);
+    if (s->count == 0) return;
+    if (unit > 1 || inner <= TILE) {
+        unit = unit > 1 ? unit : inner;
+        r->length = most(1, TILE / unit) * unit;
+        r->n_tiles = divide_up(s->count, r->length);
+    } else {
+        r->pieces = divide_up(inner, TILE);
+        r->n_tiles = s->count / inner * r->pieces;
+    }
+    r->group = most(r->group, divide_up(r->n_tiles, r->n_sums ? SUM_GROUPS : GROUPS));
+    r->groups = divide_up(r->n_tiles, r->group);
+}
+
+/* How an array of FULL or ROW values lies beside the tiles. */
+static void place_array(const nb__region_plan *r, nb__region_array *a, nb_dtype dtype) {
+    const nb__space *s = &r->space[a->part];
+    bool             dense = true, repeated = true;
+    int64_t          expected = 1, length = a->part == NB__ROW ? r->length / r->row : r->length;
+    int              inner = s->rank - 1;
+    for (int i = inner; i >= 0; i--) {
+        dense = dense && (a->stride[i] == expected || s->shape[i] == 1);
+        expected *= s->shape[i];
+        if (i < inner || r->pieces) repeated = repeated && a->stride[i] == 0;
+    }
+    a->size = (int)nb_dtype_size(dtype);
+    a->in_place = dense || (a->stride[inner] == 1 && length <= s->shape[inner] && s->shape[inner] % length == 0) ||
+                  (a->stride[inner] == 1 && r->pieces);
+    /* The same for each tile: nothing moves along the outer axes, and a tile holds whole rows of the inner one. */
+    a->once = !a->in_place && repeated && s->count > 0 && (r->pieces || length % s->shape[inner] == 0);
+}
+
+static size_t new_row(nb__region_plan *r, int64_t elements, int size) {
+    size_t at = r->thread_bytes;
+    r->thread_bytes += aligned((size_t)elements * (size_t)size) + ROW_PAD;
+    return at;
+}
+
+/* Rows for what is not in place. An instruction's row is used again after its last reader; never by that reader's own result, which may be
+ * of another size. */
+static void assign_rows(nb__region_plan *r) {
+    int     last[NB__REGION_VALUES] = {0}, n_free = 0;
+    size_t  free_row[NB__REGION_VALUES];
+    int64_t length[2] = {r->length, divide_up(r->length, r->row)};
+    for (int i = 0; i < r->n_in; i++)
+        if (!r->array[i].in_place) r->array[i].row = new_row(r, length[r->array[i].part], r->array[i].size);
+    for (int k = 0; k < r->n_instructions; k++) {
+        for (int m = 0; m < 3; m++)
+            if (r->instruction[k].in[m] >= 0) last[r->instruction[k].in[m]] = k;
+        if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
+    }
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        if (ins->part <= NB__ROW && !nb__writes_in_place(r, ins)) {
+            if (ins->part == NB__ROW) r->value_row[k] = new_row(r, length[NB__ROW], 4);
+            else r->value_row[k] = n_free ? free_row[--n_free] : new_row(r, length[NB__FULL], 4);
+        }
+        for (int i = 0; i < k; i++)
+            if (last[r->n_in + i] == k && r->instruction[i].part == NB__FULL && !nb__writes_in_place(r, &r->instruction[i]))
+                free_row[n_free++] = r->value_row[i];
+    }
+    r->thread_bytes = aligned(r->thread_bytes);
+}
+
+static const int operands_of_row[] = {
+#define ROW(name, operands, ...) operands,
+#include "elementwise.def"
+#undef ROW
+};
+
+static int operands_of(const nb__instruction *ins) {
+    if (ins->row >= 0) return operands_of_row[ins->row];
+    return ins->row == NB__PICK || ins->row == NB__PLACE ? 2 : 1;
+}
+
+static nb__part part_of(const nb__region_plan *r, const nb__region *what, int value) {
+    return value < r->n_in ? what->in_part[value] : r->instruction[value - r->n_in].part;
+}
+
+/* Copies the instructions; where a FULL one reads ROW values, these are spread over a tile first, once each. */
+static void copy_instructions(nb__region_plan *r, const nb__region *what) {
+    int number[2 * NB__REGION_MAX], spread[2 * NB__REGION_MAX]; /* of each value of `what`: here, and spread (-1: not yet) */
+    for (int v = 0; v < what->n_in + what->n_instructions; v++) {
+        number[v] = v;
+        spread[v] = -1;
+    }
+    for (int k = 0; k < what->n_instructions; k++) {
+        nb__instruction ins = what->instruction[k];
+        int             operands = operands_of(&ins);
+        for (int m = 0; m < 3; m++) {
+            if (m >= operands) {
+                ins.in[m] = -1;
+                continue;
+            }
+            int v = ins.in[m], from = number[v];
+            if (ins.row >= NB__CAST && ins.part == NB__FULL && part_of(r, what, from) == NB__ROW) {
+                if (spread[v] < 0) {
+                    nb_dtype dtype = from < r->n_in ? what->in_dtype[from] : r->instruction[from - r->n_in].dtype;
+                    spread[v] = r->n_in + r->n_instructions;
+                    r->instruction[r->n_instructions++] =
+                        (nb__instruction){.row = NB__SPLAT, .part = NB__FULL, .dtype = dtype, .in = {from, -1, -1}, .store = -1};
+                }
+                from = spread[v];
+            }
+            ins.in[m] = from;
+        }
+        number[what->n_in + k] = r->n_in + r->n_instructions;
+        r->instruction[r->n_instructions++] = ins;
+    }
+}
+
+static void place_sums(nb__region_plan *r) {
+    size_t at = r->partial_at;
+    r->n_sums = 0;
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        r->sum_of[k] = -1;
+        if (ins->part <= NB__ROW) continue;
+        nb__region_sum *s = &r->sum[r->n_sums];
+        r->sum_of[k] = r->n_sums++;
+        *s = (nb__region_sum){.result = ins->store, .width = ins->part == NB__COLUMN ? r->columns : 1, .at = at};
+        memcpy(s->stride, r->array[r->n_in + ins->store].stride, sizeof s->stride);
+        at += aligned((size_t)(r->groups * s->width) * sizeof(double));
+    }
+}
+
+bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what, const nb__call *call, int threads, nb__plan *plan) {
+    int n_in = what->n_in, n = what->n_instructions, n_out = call->n_out;
+    if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
+    size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
+    char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + sizeof(int)) + arrays * sizeof(nb__region_array) +
+                                     (size_t)n * sizeof(nb__region_sum));
+    if (!memory) return false;
+    nb__region_plan *r = (nb__region_plan *)memory;
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .n_in = n_in, .n_out = n_out, .threads = threads};
+    r->array = (nb__region_array *)(memory + head);
+    r->sum = (nb__region_sum *)(r->array + arrays);
+    r->instruction = (nb__instruction *)(r->sum + n);
+    r->value_row = (size_t *)(r->instruction + room);
+    r->sum_of = (int *)(r->value_row + room);
+    memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
+    for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
+    for (int k = 0; k < n; k++) {
+        int s = what->instruction[k].store;
+        if (s >= 0) r->array[n_in + s].part = what->instruction[k].part;
+        r->n_sums += what->instruction[k].part > NB__ROW;
+    }
+    copy_instructions(r, what);
+    make_spaces(r, what, call);
+    cut_into_tiles(r);
+    for (int i = 0; i < n_in + n_out; i++)
+        if (r->array[i].part <= NB__ROW) place_array(r, &r->array[i], i < n_in ? call->c.in[i].dtype : call->out[i - n_in].dtype);
+    assign_rows(r);
+    r->partial_at = (size_t)threads * r->thread_bytes;
+    place_sums(r);
+    size_t sums = 0;
+    for (int s = 0; s < r->n_sums; s++) sums += aligned((size_t)(r->groups * r->sum[s].width) * sizeof(double));
+    *plan = (nb__plan){.kernel = "region", .run = nb__run_region, .state = r, .scratch_bytes = r->partial_at + sums};
+    return true;
+}
+
+/* Classes of elementwise.def whose operands (the last one) may be float. */
+enum { TILE_F = 1, TILE_N = 1, TILE_A = 1, TILE_W = 1, TILE_B = 0 };
+
+bool nb__row_has_tile(int row, nb_dtype operand) {
+    static const bool real[] = {
+#define ROW(name, operands, parameters, types, ...) TILE_##types,
+#include "elementwise.def"
+#undef ROW
+    };
+    if (row < 0 || row >= NB__ROWS) return false;
+    return real[row] ? operand == NB_F32 : operand == NB_BOOL;
+}
