@@ -8,7 +8,8 @@
 typedef struct draw_settings {
     const char *out;
     nb_dims     input;
-    bool        ops, neurons;
+    int64_t     batch;
+    bool        ops, program, infer, neurons;
 } draw_settings;
 
 static const cli_option options[] = {
@@ -16,6 +17,11 @@ static const cli_option options[] = {
      "picture to write: .svg, .png or .pdf, or .dot, the source\nfor graphviz"},
     {0, "ops", CLI_FLAG, NULL, offsetof(draw_settings, ops), NULL, 0, 0, NULL, false,
      "the computation graph of a training step: operators, loss\nand gradients"},
+    {0, "program", CLI_FLAG, NULL, offsetof(draw_settings, program), NULL, 0, 0, NULL, false,
+     "what a training step with Adam is compiled to: kernel calls,\nthe operators in each, and where values lie in memory"},
+    {0, "infer", CLI_FLAG, NULL, offsetof(draw_settings, infer), NULL, 0, 0, NULL, false,
+     "with --program: the trained form instead"},
+    {'b', "batch", CLI_WHOLE, "N", offsetof(draw_settings, batch), "64", 1, 65536, NULL, false, "with --program: items of a step"},
     {0, "neurons", CLI_FLAG, NULL, offsetof(draw_settings, neurons), NULL, 0, 0, NULL, false,
      "neurons and weights, for nets of at most 64 neurons a layer"},
     {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false,
@@ -45,13 +51,20 @@ static char *draw_ops(nb_context *nb, nb_net *net) {
     return nb_draw_graph(nb, nb_list_join(nb, nb_list_of(nb, loss), gradients), NULL);
 }
 
+static char *draw_program(nb_context *nb, nb_net *net, const draw_settings *s) {
+    cli_step step = {0};
+    return cli_step_make(nb, net, s->batch, s->infer, &step) ? nb_draw_program(step.program) : NULL;
+}
+
 static bool check(const draw_settings *s) {
     static const char *const endings[] = {".svg", ".png", ".pdf", ".dot", NULL};
     const char              *ending = strrchr(s->out, '.');
     bool                     known = false;
     for (int i = 0; endings[i] && ending; i++) known |= strcmp(ending, endings[i]) == 0;
     if (!known) return cli_error("--out %s: the name must end with .svg, .png, .pdf or .dot", s->out), false;
-    if (s->ops && s->neurons) return cli_error("--ops and --neurons are two pictures: choose one"), false;
+    if (s->ops + s->neurons + s->program > 1)
+        return cli_error("--ops, --program and --neurons are different pictures: choose one"), false;
+    if (s->infer && !s->program) return cli_error("--infer goes with --program"), false;
     return true;
 }
 
@@ -60,7 +73,7 @@ static int run(const cli_words *words, void *settings) {
     if (!check(s) || !cli_takes_input(&cli_draw_command, words)) return CLI_MEND;
     nb_context *nb = cli_open(1, 0);
     nb_net     *net = nb ? cli_net_open(nb, words->at[0], cli_input(&cli_draw_command, words, s->input)) : NULL;
-    char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);
+    char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->program ? draw_program(nb, net, s) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);
     bool        drawn = false, ok = dot && cli_write_picture(nb, s->out, dot, &drawn);
     int         code = ok && drawn ? CLI_DONE : CLI_MEND;
     if (net && !ok && nb_error(nb)) code = cli_report(nb);
@@ -73,11 +86,12 @@ static int run(const cli_words *words, void *settings) {
 const cli_command cli_draw_command = {
     .name = "draw",
     .usage = "draw NET|DIR [-o FILE] [options]",
-    .about = "draw a net: its layers, its computation graph or its neurons",
+    .about = "draw a net: its layers, its computation graph, its compiled program or its neurons",
     .details = "Draws a net: cnn, mlp, lenet, lstm, gpt-s, gpt-m, a text ('nabla help net'), a file with such a text, or the\n"
                "folder of a trained net.",
     .examples = "  nabla draw cnn -o cnn.svg\n"
                 "  nabla draw 'flatten, linear 16, relu, linear 10' --ops -o graph.svg\n"
+                "  nabla draw mlp --program -o program.svg\n"
                 "  nabla draw 'linear 4, tanh, linear 1' --input 2 --neurons -o xor.svg\n",
     .options = options,
     .least = 1,

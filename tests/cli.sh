@@ -362,6 +362,11 @@ says 0 'neurons.svg' draw 'linear 4, tanh, linear 1' --input 2 --neurons -o neur
 says 2 'too wide' draw mlp --neurons -o neurons.svg
 says 2 'must end with' draw cnn -o cnn.gif
 says 2 'choose one' draw cnn --ops --neurons
+says 0 'program.svg' draw mlp --program -o program.svg
+ok 'the picture of a program' grep -q 'point of no return' program.svg
+says 0 'trained.dot' draw cnn --program --infer --batch 1 -o trained.dot
+says 2 '--infer goes with --program' draw cnn --infer
+says 2 'choose one' draw cnn --ops --program
 mkdir empty
 PATH=$work/empty "$nabla" draw cnn -o missing.svg 2>err
 same 'drawing without graphviz' 2 $?

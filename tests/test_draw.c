@@ -140,9 +140,41 @@ static void test_large(void **state) {
     nb_close(nb);
 }
 
+/* A box for each call, with what it computes, reads and writes; arrows for values on their way; late calls in a frame. */
+static void test_program(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_net     *net = nb_net_parse(nb, "linear 16, relu, linear 3", nb_shape(4));
+    nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(8, 4)), *y = nb_input(nb, "y", NB_I64, nb_shape(8));
+    nb_tensor  *loss = nb_set_name(nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL), "loss");
+    nb_program *p = nb_compile(nb, nb_update(nb_sgd(nb_net_parameters(net), 0.1, NULL), loss));
+    char       *picture = nb_draw_program(p);
+    expect_good(nb);
+    assert_int_equal(count(picture, "style=\"rounded,filled\""), nb_program_describe(p).calls);
+    expect_text(nb, picture, "<b>0.weight</b> 16×4");
+    expect_text(nb, picture, "&rarr; <b>0.weight</b> 16×4");
+    expect_text(nb, picture, "&rarr; <b>loss</b> scalar");
+    expect_text(nb, picture, "cluster_late");
+    expect_text(nb, picture, "result of ");
+    expect_text(nb, picture, " [weight=12]");
+    expect_text(nb, picture, "[dir=back weight=3");
+    nb_free(nb, picture);
+    nb_program *plain = nb_compile_with(nb, nb_list_of(nb, nb_sin(nb_cast(x, NB_F64))), NULL);
+    picture = nb_draw_program(plain);
+    expect_text(nb, picture, "#c03030");
+    assert_null(strstr(picture, "cluster_late"));
+    nb_free(nb, picture);
+    nb_tensor *z = x;
+    for (int i = 0; i < 700; i++) z = nb_sin(z);
+    assert_null(nb_draw_program(nb_compile_with(nb, nb_list_of(nb, z), &(nb_compile_options){.passes = "none"})));
+    expect_error(nb, "700 calls are more than can be read");
+    assert_null(nb_draw_program(NULL));
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_folding),
                                        cmocka_unit_test(test_residual), cmocka_unit_test(test_words),
-                                       cmocka_unit_test(test_large)};
+                                       cmocka_unit_test(test_large), cmocka_unit_test(test_program)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,9 @@ typedef struct nb_draw_options {
 
 /* The computation graph below the roots: data flow left to right, layers as boxes, the backward part in its own colour. */
 NB_API char *nb_draw_graph(nb_context *nb, nb_list roots, const nb_draw_options *options);
+/* A compiled program: a box for each kernel call with the operators in it and the values that it leaves, with their places in the
+ * workspace; calls that may change kept tensors in a frame. At most 600 calls. */
+NB_API char *nb_draw_program(nb_program *program);
 /* The net's layers with shapes and parameter counts. */
 NB_API char *nb_draw_net(nb_net *net);
 /* Neurons and weights, for nets of at most 64 neurons a layer made of linear layers and activations. */
