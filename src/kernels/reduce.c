@@ -31,13 +31,14 @@ typedef struct state {
     /* columns: the innermost kept axis in parts of `width` */
     int64_t width, parts, rows;
     void (*columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
+    nb__row_loop *whole; /* rows: of one piece each, elements side by side; else NULL */
 } state;
 
 enum {
     PIECE = 32768,     /* elements of a piece at most, and of a group about */
     ONE_GROUP = 65536, /* elements of a result that are not cut into groups */
     TILE = 16384,      /* elements of a tile at least, where results are many */
-    WIDTH = 512,       /* columns of a tile at most: their sums stay in the first cache */
+    WIDTH = 1024,      /* columns of a tile at most: their sums stay in the first cache */
     MAX_GROUPS = 32,   /* of columns, whose partial sums take memory */
     GATHER = 1024      /* elements that are gathered at a time */
 };
@@ -100,6 +101,10 @@ static void plan_rows(state *s) {
     s->per_group = all > ONE_GROUP ? most(1, PIECE / n) : most(1, s->pieces);
     s->groups = most(1, divide_up(s->pieces, s->per_group));
     s->results_a_tile = s->groups > 1 ? 1 : most(1, TILE / most(1, all));
+    if (s->pieces != 1 || s->gone.in[s->gone.n - 1] != 1) return;
+    const struct nb__loops *l = s->loops;
+    nb__row_loop *const     loops[] = {l->sum_rows, NULL, l->max_rows, l->min_rows, l->argmax_rows, l->argmin_rows};
+    s->whole = loops[s->what];
 }
 
 static void plan_columns(state *s) {
@@ -134,6 +139,7 @@ static partial join(reduction what, partial a, partial b) {
     }
 }
 
+/* Of arg operators the value only: most pieces are beaten by others, and need no place. */
 static partial reduce_row(const state *s, const float *x, int64_t n) {
     partial p = {.place = 0};
     switch (s->what) {
@@ -143,7 +149,6 @@ static partial reduce_row(const state *s, const float *x, int64_t n) {
     case ARGMAX: p.value = (double)s->loops->max(x, n); break;
     default: p.value = (double)s->loops->min(x, n);
     }
-    if (s->what >= ARGMAX) p.place = s->loops->find(x, n, (float)p.value);
     return p;
 }
 
@@ -154,6 +159,7 @@ static partial reduce_spread(const state *s, const float *x, int64_t stride, int
         int64_t m = least(GATHER, n - start);
         for (int64_t i = 0; i < m; i++) row[i] = x[(start + i) * stride];
         partial p = reduce_row(s, row, m);
+        if (s->what >= ARGMAX) p.place = s->loops->find(row, m, (float)p.value);
         p.place += start;
         all = join(s->what, all, p);
     }
@@ -165,13 +171,16 @@ static partial reduce_pieces(const state *s, const float *x, int64_t first, int6
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
     partial all = {0, -1};
-    if (s->pieces == 1 && stride == 1) return reduce_row(s, x, n);
     for (int64_t i = first; i < end; i++) {
         int64_t      start = i % s->blocks * PIECE, m = least(PIECE, n - start);
         const float *row = x + offset(&s->gone, last, s->gone.in, i / s->blocks) + start * stride;
         partial      p = stride == 1 ? reduce_row(s, row, m) : reduce_spread(s, row, stride, m);
         p.place += start;
         all = join(s->what, all, p);
+    }
+    if (s->what >= ARGMAX && stride == 1 && all.place >= 0) { /* it holds where the piece begins */
+        int64_t found = s->loops->find(x + all.place, least(PIECE, n - all.place), (float)all.value);
+        all.place += found;
     }
     return all;
 }
@@ -189,8 +198,20 @@ static void store(const state *s, void *out, int64_t result, partial p) {
 typedef struct job {
     const state *s;
     const float *in;
-    void        *out, *partial; /* of group g of result r: [r, g]; of columns [r / columns, g, columns] */
+    void        *out, *partial; /* of group g of result r: [r, g]; of columns [outer, g, columns] */
 } job;
+
+/* Results first..end-1, along the innermost axis that stays as far as it goes. */
+static void whole_rows(const state *s, const job *j, int64_t first, int64_t end) {
+    int     last = s->kept.n - 1;
+    int64_t size = s->kept.size[last], n = s->gone.size[s->gone.n - 1], bytes = s->what >= ARGMAX ? 8 : 4;
+    for (int64_t r = first; r < end;) {
+        int64_t run = least(end - r, size - r % size);
+        s->whole((char *)j->out + offset(&s->kept, s->kept.n, s->kept.out, r) * bytes, s->kept.out[last],
+                 j->in + offset(&s->kept, s->kept.n, s->kept.in, r), s->kept.in[last], run, n);
+        r += run;
+    }
+}
 
 static void rows_task(void *arg, int64_t tile, int thread) {
     const job   *j = arg;
@@ -198,6 +219,10 @@ static void rows_task(void *arg, int64_t tile, int thread) {
     (void)thread;
     int64_t first = tile / s->groups * s->results_a_tile, end = least(first + s->results_a_tile, s->results);
     int64_t group = tile % s->groups, from = group * s->per_group, to = least(from + s->per_group, s->pieces);
+    if (s->whole) {
+        whole_rows(s, j, first, end);
+        return;
+    }
     for (int64_t r = first; r < end; r++) {
         partial p = reduce_pieces(s, j->in + offset(&s->kept, s->kept.n, s->kept.in, r), from, to);
         if (s->groups > 1)
@@ -222,27 +247,39 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
 
 /* ------------------------------------------------------------------------------------------------------------------------- columns */
 
-static void begin_columns(const state *s, double *y) {
+/* What is known of the columns of a tile. */
+typedef struct columns {
+    double  value[WIDTH];
+    int64_t place[WIDTH]; /* of arg operators; -1: nothing yet */
+} columns;
+
+static void begin_columns(const state *s, columns *y) {
     double start = s->what == SUM ? 0 : s->what == MAX ? -INFINITY : INFINITY;
-    for (int64_t i = 0; i < s->width; i++) y[i] = start;
+    for (int64_t i = 0; i < s->width; i++) y->value[i] = start;
+    for (int64_t i = 0; i < s->width && s->what >= ARGMAX; i++) y->place[i] = -1;
 }
 
 /* Rows from..to-1 reduced into y[width]. */
-static void reduce_rows(const state *s, const float *x, int64_t from, int64_t to, double *y, int64_t width) {
+static void reduce_rows(const state *s, const float *x, int64_t from, int64_t to, columns *y, int64_t width) {
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
     for (int64_t r = from; r < to;) {
         int64_t inner = r % n, run = least(n - inner, to - r);
-        s->columns(y, x + offset(&s->gone, last, s->gone.in, r / n) + inner * stride, run, stride, width);
+        const float *row = x + offset(&s->gone, last, s->gone.in, r / n) + inner * stride;
+        if (s->what == ARGMAX) s->loops->argmax_columns(y->value, y->place, row, r, run, stride, width);
+        else if (s->what == ARGMIN) s->loops->argmin_columns(y->value, y->place, row, r, run, stride, width);
+        else s->columns(y->value, row, run, stride, width);
         r += run;
     }
 }
 
-static void store_columns(const state *s, const job *j, int64_t outer, int64_t first, const double *y, int64_t width) {
+static void store_columns(const state *s, const job *j, int64_t outer, int64_t first, const columns *y, int64_t width) {
     int     last = s->kept.n - 1;
-    int64_t stride = s->kept.out[last];
-    float  *out = (float *)j->out + offset(&s->kept, last, s->kept.out, outer) + first * stride;
-    for (int64_t i = 0; i < width; i++) out[i * stride] = (float)y[i];
+    int64_t stride = s->kept.out[last], at = offset(&s->kept, last, s->kept.out, outer) + first * stride;
+    if (s->what >= ARGMAX)
+        for (int64_t i = 0; i < width; i++) ((int64_t *)j->out)[at + i * stride] = y->place[i];
+    else
+        for (int64_t i = 0; i < width; i++) ((float *)j->out)[at + i * stride] = (float)y->value[i];
 }
 
 static void columns_task(void *arg, int64_t tile, int thread) {
@@ -250,34 +287,36 @@ static void columns_task(void *arg, int64_t tile, int thread) {
     const state *s = j->s;
     (void)thread;
     int     last = s->kept.n - 1;
-    int64_t columns = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts,
+    int64_t all = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts,
             outer = tile / s->groups / s->parts;
-    int64_t first = part * s->width, width = least(s->width, columns - first), from = group * s->per_group;
-    double  y[WIDTH];
-    begin_columns(s, y);
-    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), y,
+    int64_t first = part * s->width, width = least(s->width, all - first), from = group * s->per_group;
+    columns y;
+    begin_columns(s, &y);
+    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), &y,
                 width);
     if (s->groups == 1) {
-        store_columns(s, j, outer, first, y, width);
+        store_columns(s, j, outer, first, &y, width);
         return;
     }
-    double *kept = (double *)j->partial + (outer * s->groups + group) * columns + first;
-    for (int64_t i = 0; i < width; i++) kept[i] = y[i];
+    partial *kept = (partial *)j->partial + (outer * s->groups + group) * all + first;
+    for (int64_t i = 0; i < width; i++) kept[i] = (partial){y.value[i], s->what >= ARGMAX ? y.place[i] : 0};
 }
 
 static void join_columns_task(void *arg, int64_t tile, int thread) {
     const job   *j = arg;
     const state *s = j->s;
     (void)thread;
-    int64_t columns = s->kept.size[s->kept.n - 1], outer = tile / s->parts, first = tile % s->parts * s->width;
-    int64_t width = least(s->width, columns - first);
-    double  y[WIDTH];
-    begin_columns(s, y);
-    for (int64_t g = 0; g < s->groups; g++) {
-        const double *kept = (const double *)j->partial + (outer * s->groups + g) * columns + first;
-        for (int64_t i = 0; i < width; i++) y[i] = join(s->what, (partial){y[i], 0}, (partial){kept[i], 0}).value;
+    int64_t all = s->kept.size[s->kept.n - 1], outer = tile / s->parts, first = tile % s->parts * s->width;
+    int64_t width = least(s->width, all - first);
+    columns y;
+    for (int64_t i = 0; i < width; i++) {
+        const partial *kept = (const partial *)j->partial + outer * s->groups * all + first + i;
+        partial        p = kept[0];
+        for (int64_t g = 1; g < s->groups; g++) p = join(s->what, p, kept[g * all]);
+        y.value[i] = p.value;
+        y.place[i] = p.place;
     }
-    store_columns(s, j, outer, first, y, width);
+    store_columns(s, j, outer, first, &y, width);
 }
 
 static void run_columns(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -324,11 +363,11 @@ static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     *plan = (nb__plan){.kernel = "reduce rows", .run = run_rows, .state = s};
     if (s->results == 0) {
         plan->run = run_nothing;
-    } else if ((what == SUM || what == MAX || what == MIN) && s->kept.in[s->kept.n - 1] == 1 && s->gone.in[s->gone.n - 1] != 1) {
+    } else if (what != PROD && s->kept.in[s->kept.n - 1] == 1 && s->gone.in[s->gone.n - 1] != 1) {
         plan_columns(s);
         plan->kernel = "reduce columns";
         plan->run = run_columns;
-        if (s->groups > 1) plan->scratch_bytes = (size_t)(s->results * s->groups) * sizeof(double);
+        if (s->groups > 1) plan->scratch_bytes = (size_t)(s->results * s->groups) * sizeof(partial);
     } else {
         plan_rows(s);
         if (s->groups > 1) plan->scratch_bytes = (size_t)(s->results * s->groups) * sizeof(partial);

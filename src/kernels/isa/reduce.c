@@ -1,148 +1,282 @@
 /* reduce.c: sums, products and extremes of rows and columns, compiled once for each instruction set.
  *
- * The one idea: partial results in a fixed number of lanes, whatever a vector's width is, combined in a fixed tree. A float lane adds up at
- * most DEPTH elements before it is added to a double: so sums of millions of floats are good to the last bits, at the speed of floats. */
+ * Sums: partial results in 16 lanes, whatever a vector's width is, combined in a fixed tree. A float lane adds up at most DEPTH elements
+ * before it is added to a double: so sums of millions of floats are good to the last bits, at the speed of floats. Extremes do not depend on
+ * the order. */
 #include "loops.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#include "lanes.h"
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
+#define INLINE static inline __attribute__((always_inline))
 
-/* TWICE: gcc unrolls loops of 16 before it looks for vectors, and then finds none in choices. */
-enum { LANES = 16, TWICE = 2 * LANES, WIDE = 4 * LANES, DEPTH = 16 };
+#pragma GCC diagnostic ignored "-Wpsabi" /* no call passes a vector: all that take one are inlined */
 
-/* Halves are added until one is left: the tree. */
-static double add_up(double *lane, int n) {
-    for (int half = n / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+enum { WIDE = 16, DEPTH = 16, BLOCK = 8 /* rows that columns take at a time */ };
+
+typedef float  wide __attribute__((vector_size(WIDE * sizeof(float))));
+typedef double wide_half __attribute__((vector_size(WIDE / 2 * sizeof(double))));
+typedef float  narrow_half __attribute__((vector_size(WIDE / 2 * sizeof(float))));
+
+INLINE wide load_wide(const float *x) {
+    wide v;
+    memcpy(&v, x, sizeof v);
+    return v;
 }
 
-/* Blocks of WIDE x DEPTH elements; what is left, of at most WIDE a row, goes to the lanes as it comes. */
-static double sum(const float *x, int64_t n) {
-    double total[LANES] = {0};
-    if (n < LANES) {
-        for (int64_t i = 0; i < n; i++) total[0] += (double)x[i];
-        return total[0];
-    }
-    while (n > 0) {
-        int64_t block = n < WIDE * DEPTH ? n : WIDE * DEPTH, i = 0;
-        float   lane[WIDE] = {0};
-        for (; i + WIDE <= block; i += WIDE)
-            for (int k = 0; k < WIDE; k++) lane[k] += x[i + k];
-        for (; i + LANES <= block; i += LANES)
-            for (int k = 0; k < LANES; k++) lane[k] += x[i + k];
-        for (int k = 0; i < block; i++, k++) lane[LANES + k] += x[i];
-        for (int k = 0; k < LANES; k++)
-            total[k] += (double)((lane[k] + lane[k + 2 * LANES]) + (lane[k + LANES] + lane[k + 3 * LANES]));
-        x += block;
-        n -= block;
-    }
-    return add_up(total, LANES);
+/* The first m < WIDE elements, zeros behind them. */
+INLINE wide load_part(const float *x, int64_t m) {
+    floats part[WIDE / LANES] = {{0}};
+    wide   v;
+    for (int k = 0; k < WIDE / LANES; k++)
+        if (m > k * LANES) part[k] = load_floats(x + k * LANES, m - k * LANES < LANES ? m - k * LANES : LANES);
+    memcpy(&v, part, sizeof v);
+    return v;
 }
+
+/* Both halves of v as doubles, one added to the other. By address: passing 64 bytes by value depends on the compiler's version. */
+INLINE wide_half fold(const wide *v) {
+    narrow_half h[2];
+    memcpy(h, v, sizeof *v);
+    return __builtin_convertvector(h[0], wide_half) + __builtin_convertvector(h[1], wide_half);
+}
+
+INLINE double add_up(const wide_half *at) {
+    const wide_half v = *at;
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+/* Up to 4 DEPTH vectors: at most DEPTH in each lane. */
+INLINE wide_half sum_block(const float *x, int64_t n) {
+    wide    a = {0}, b = {0}, c = {0}, d = {0};
+    int64_t i = 0;
+    for (; i + 4 * WIDE <= n; i += 4 * WIDE) {
+        a += load_wide(x + i);
+        b += load_wide(x + i + WIDE);
+        c += load_wide(x + i + 2 * WIDE);
+        d += load_wide(x + i + 3 * WIDE);
+    }
+    if (i + 2 * WIDE <= n) {
+        a += load_wide(x + i);
+        b += load_wide(x + i + WIDE);
+        i += 2 * WIDE;
+    }
+    if (i + WIDE <= n) {
+        c += load_wide(x + i);
+        i += WIDE;
+    }
+    if (i < n) d += load_part(x + i, n - i);
+    a = (a + b) + (c + d);
+    return fold(&a);
+}
+
+INLINE double sum_row(const float *x, int64_t n) {
+    enum { STRETCH = 4 * DEPTH * WIDE };
+    wide_half total = {0};
+    for (; n > STRETCH; n -= STRETCH, x += STRETCH) total += sum_block(x, STRETCH);
+    total += sum_block(x, n);
+    return add_up(&total);
+}
+
+static double sum(const float *x, int64_t n) { return sum_row(x, n); }
 
 static double prod(const float *x, int64_t n) {
-    double  lane[LANES];
+    double  lane[WIDE];
     int64_t i = 0;
-    for (int k = 0; k < LANES; k++) lane[k] = 1;
-    for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) lane[k] *= (double)x[i + k];
+    for (int k = 0; k < WIDE; k++) lane[k] = 1;
+    for (; i + WIDE <= n; i += WIDE)
+        for (int k = 0; k < WIDE; k++) lane[k] *= (double)x[i + k];
     for (int k = 0; i < n; i++, k++) lane[k] *= (double)x[i];
-    for (int half = LANES / 2; half > 0; half /= 2)
+    for (int half = WIDE / 2; half > 0; half /= 2)
         for (int k = 0; k < half; k++) lane[k] *= lane[k + half];
     return lane[0];
 }
 
-/* A NaN is taken, and then nothing compares as larger than it. */
-static float larger(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
-static float smaller(float a, float b) { return ((b < a) | (b != b)) ? b : a; }
+/* ------------------------------------------------------------------------------------------------------------------------ extremes */
 
-static float max(const float *x, int64_t n) {
-    float   lane[TWICE], best = x[0];
-    int64_t i = 0;
-    if (n < TWICE) {
-        for (i = 1; i < n; i++) best = larger(best, x[i]);
-        return best;
+INLINE floats better(bool least, floats a, floats b) { return least ? min_lanes(a, b) : max_lanes(a, b); }
+
+/* NaN is looked for beside: max_lanes passes over it. The last vector overlaps the one before. */
+INLINE float extreme(const float *x, int64_t n, bool least) {
+    float  nothing = least ? INFINITY : -INFINITY;
+    floats all = nothing - (floats){0}, a = all, b = all, c = all, d = all;
+    mask   nan = either_nan(all, all);
+    if (n < LANES) {
+        floats v = load_floats(x, n);
+        floats in = choose(first_mask(n), v, all);
+        nan = either_nan(v, v);
+        a = better(least, in, a);
+    } else {
+        int64_t i = 0;
+        for (; i + 4 * LANES <= n; i += 4 * LANES) {
+            floats p = load_all(x + i), q = load_all(x + i + LANES), r = load_all(x + i + 2 * LANES),
+                   s = load_all(x + i + 3 * LANES);
+            nan |= either_nan(p, q) | either_nan(r, s);
+            a = better(least, p, a);
+            b = better(least, q, b);
+            c = better(least, r, c);
+            d = better(least, s, d);
+        }
+        for (; i < n; i += LANES) {
+            floats p = load_all(x + (i + LANES <= n ? i : n - LANES));
+            nan |= either_nan(p, p);
+            a = better(least, p, a);
+        }
     }
-    for (int k = 0; k < TWICE; k++) lane[k] = best;
-    for (; i + TWICE <= n; i += TWICE)
-        for (int k = 0; k < TWICE; k++) lane[k] = larger(lane[k], x[i + k]);
-    for (int k = 0; i < n; i++, k++) lane[k] = larger(lane[k], x[i]);
-    for (int half = TWICE / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) lane[k] = larger(lane[k], lane[k + half]);
+    if (bits_of_mask(nan)) return NAN;
+    a = better(least, better(least, a, b), better(least, c, d));
+    float lane[LANES];
+    store_all(lane, a);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++)
+            lane[k] = (least ? lane[k + half] < lane[k] : lane[k + half] > lane[k]) ? lane[k + half] : lane[k];
     return lane[0];
 }
 
-static float min(const float *x, int64_t n) {
-    float   lane[TWICE], best = x[0];
-    int64_t i = 0;
-    if (n < TWICE) {
-        for (i = 1; i < n; i++) best = smaller(best, x[i]);
-        return best;
-    }
-    for (int k = 0; k < TWICE; k++) lane[k] = best;
-    for (; i + TWICE <= n; i += TWICE)
-        for (int k = 0; k < TWICE; k++) lane[k] = smaller(lane[k], x[i + k]);
-    for (int k = 0; i < n; i++, k++) lane[k] = smaller(lane[k], x[i]);
-    for (int half = TWICE / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++) lane[k] = smaller(lane[k], lane[k + half]);
-    return lane[0];
+static float max(const float *x, int64_t n) { return extreme(x, n, false); }
+static float min(const float *x, int64_t n) { return extreme(x, n, true); }
+
+INLINE unsigned is_value(floats v, float value) {
+    return bits_of_mask(value == value ? equal_floats(v, value) : either_nan(v, v));
 }
 
-static int64_t find(const float *x, int64_t n, float value) {
+INLINE int64_t find_first(const float *x, int64_t n, float value) {
     int64_t i = 0;
-    for (; i + WIDE <= n; i += WIDE) { /* whole blocks without a branch inside */
-        int found = 0;
-        if (value == value)
-            for (int k = 0; k < WIDE; k++) found |= x[i + k] == value;
-        else
-            for (int k = 0; k < WIDE; k++) found |= x[i + k] != x[i + k];
-        if (found) break;
+    for (; i + LANES <= n; i += LANES) {
+        unsigned found = is_value(load_all(x + i), value);
+        if (found) return i + __builtin_ctz(found);
     }
     for (; i < n; i++)
         if (x[i] == value || (value != value && x[i] != x[i])) return i;
     return -1;
 }
 
-/* WIDE columns at most at a time: the sums of DEPTH rows in float, then in double. */
+static int64_t find(const float *x, int64_t n, float value) { return find_first(x, n, value); }
+
+/* ---------------------------------------------------------------------------------------------------------------------------- rows */
+
+static void sum_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = (float)sum_row(x + i * stride, n);
+}
+
+static void max_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = extreme(x + i * stride, n, false);
+}
+
+static void min_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = extreme(x + i * stride, n, true);
+}
+
+static void argmax_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++, x += stride) ((int64_t *)y)[i * y_stride] = find_first(x, n, extreme(x, n, false));
+}
+
+static void argmin_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++, x += stride) ((int64_t *)y)[i * y_stride] = find_first(x, n, extreme(x, n, true));
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------- columns */
+
+/* The sums of BLOCK rows in float, then in double. */
 static void sum_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
-    for (int64_t j = 0; j < n; j += WIDE) {
-        int width = (int)(n - j < WIDE ? n - j : WIDE);
-        for (int64_t r = 0; r < rows; r += DEPTH) {
-            int64_t end = r + DEPTH < rows ? r + DEPTH : rows;
-            float   lane[WIDE] = {0};
-            if (width == WIDE) /* a number known to the compiler */
-                for (int64_t i = r; i < end; i++)
-                    for (int k = 0; k < WIDE; k++) lane[k] += x[i * stride + j + k];
-            else
-                for (int64_t i = r; i < end; i++)
-                    for (int k = 0; k < width; k++) lane[k] += x[i * stride + j + k];
-            for (int k = 0; k < width; k++) y[j + k] += (double)lane[k];
+    for (; rows >= BLOCK; rows -= BLOCK, x += BLOCK * stride) {
+        int64_t j = 0;
+        for (; j + WIDE <= n; j += WIDE) {
+            wide v[BLOCK];
+            for (int i = 0; i < BLOCK; i++) v[i] = load_wide(x + i * stride + j);
+            v[0] = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+            narrow_half h[2];
+            memcpy(h, v, sizeof h);
+            for (int k = 0; k < 2; k++) {
+                wide_half at;
+                memcpy(&at, y + j + k * (WIDE / 2), sizeof at);
+                at += __builtin_convertvector(h[k], wide_half);
+                memcpy(y + j + k * (WIDE / 2), &at, sizeof at);
+            }
+        }
+        for (; j < n; j++) {
+            const float *v = x + j;
+            float        low = (v[0] + v[stride]) + (v[2 * stride] + v[3 * stride]);
+            float        high = (v[4 * stride] + v[5 * stride]) + (v[6 * stride] + v[7 * stride]);
+            y[j] += (double)(low + high);
+        }
+    }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j++) y[j] += (double)x[i * stride + j];
+}
+
+INLINE void extreme_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n, bool least) {
+    for (int64_t r = 0; r < rows; r += BLOCK, x += BLOCK * stride) {
+        int64_t many = rows - r < BLOCK ? rows - r : BLOCK;
+        for (int64_t j = 0; j < n; j += LANES) {
+            int64_t m = n - j < LANES ? n - j : LANES;
+            floats  best = load_floats(x + j, m);
+            mask    nan = either_nan(best, best);
+            for (int64_t i = 1; i < many; i++) {
+                floats v = m == LANES ? load_all(x + i * stride + j) : load_floats(x + i * stride + j, m);
+                nan |= either_nan(v, v);
+                best = better(least, v, best);
+            }
+            float lane[LANES];
+            store_all(lane, choose(nan, NAN - (floats){0}, best));
+            for (int k = 0; k < m; k++) {
+                double v = (double)lane[k], old = y[j + k];
+                y[j + k] = (least ? v >= old : v <= old) || old != old ? old : v;
+            }
         }
     }
 }
 
 static void max_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
-    for (int64_t j = 0; j < n && rows; j += WIDE) {
-        int   width = (int)(n - j < WIDE ? n - j : WIDE);
-        float lane[WIDE];
-        for (int k = 0; k < width; k++) lane[k] = x[j + k];
-        for (int64_t i = 1; i < rows; i++)
-            for (int k = 0; k < width; k++) lane[k] = larger(lane[k], x[i * stride + j + k]);
-        for (int k = 0; k < width; k++)
-            y[j + k] = y[j + k] > (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
-    }
+    extreme_columns(y, x, rows, stride, n, false);
 }
-
 static void min_columns(double *y, const float *x, int64_t rows, int64_t stride, int64_t n) {
-    for (int64_t j = 0; j < n && rows; j += WIDE) {
-        int   width = (int)(n - j < WIDE ? n - j : WIDE);
-        float lane[WIDE];
-        for (int k = 0; k < width; k++) lane[k] = x[j + k];
-        for (int64_t i = 1; i < rows; i++)
-            for (int k = 0; k < width; k++) lane[k] = smaller(lane[k], x[i * stride + j + k]);
-        for (int k = 0; k < width; k++)
-            y[j + k] = y[j + k] < (double)lane[k] || y[j + k] != y[j + k] ? y[j + k] : (double)lane[k];
+    extreme_columns(y, x, rows, stride, n, true);
+}
+
+/* A smaller one is larger with the sign turned. */
+INLINE void place_columns(double *y, int64_t *place, const float *x, int64_t first, int64_t rows, int64_t stride, int64_t n,
+                          bool least) {
+    for (int64_t r = 0; r < rows; r += BLOCK, x += BLOCK * stride) {
+        int64_t many = rows - r < BLOCK ? rows - r : BLOCK;
+        for (int64_t j = 0; j < n; j += LANES) {
+            int64_t m = n - j < LANES ? n - j : LANES;
+            floats  best = load_floats(x + j, m);
+            places  where = {0};
+            if (least) best = -best;
+            for (int64_t i = 1; i < many; i++) {
+                floats v = m == LANES ? load_all(x + i * stride + j) : load_floats(x + i * stride + j, m);
+                if (least) v = -v;
+                mask take = is_larger(v, best);
+                best = choose(take, v, best);
+                where = choose_places(take, (int32_t)i - (places){0}, where);
+            }
+            float   lane[LANES];
+            int32_t number[LANES];
+            store_all(lane, least ? -best : best);
+            memcpy(number, &where, sizeof number);
+            for (int k = 0; k < m; k++) {
+                double v = (double)lane[k], old = y[j + k];
+                bool   keep = place[j + k] >= 0 && ((least ? v >= old : v <= old) || old != old);
+                y[j + k] = keep ? old : v;
+                place[j + k] = keep ? place[j + k] : first + r + number[k];
+            }
+        }
     }
 }
 
-const struct nb__loops JOIN(nb__loops_, NB__ISA) = {sum, prod, max, min, find, sum_columns, max_columns, min_columns};
+static void argmax_columns(double *y, int64_t *place, const float *x, int64_t first, int64_t rows, int64_t stride, int64_t n) {
+    place_columns(y, place, x, first, rows, stride, n, false);
+}
+
+static void argmin_columns(double *y, int64_t *place, const float *x, int64_t first, int64_t rows, int64_t stride, int64_t n) {
+    place_columns(y, place, x, first, rows, stride, n, true);
+}
+
+const struct nb__loops JOIN(nb__loops_, NB__ISA) = {
+    sum,         prod,        max,         min,         find,        sum_rows,       max_rows,      min_rows,
+    argmax_rows, argmin_rows, sum_columns, max_columns, min_columns, argmax_columns, argmin_columns};
