@@ -1,92 +1,124 @@
 /* copy.c: an array's elements into another array of the same shape and type, at any strides.
  *
- * Where both run along the same axis, stretches of it are copied. Where they do not (a transposition), blocks that span a cache line of both
- * are, so that each line is fetched once. */
-#include "kernels.h"
-#include "space.h"
+ * Where both run along the same axis, stretches of it are copied. Where they do not (a transposition), blocks that span cache lines of both
+ * are, so that each line is fetched once: in registers where elements are of 4 bytes and lie side by side. */
+#include "copy.h"
 
-enum { BLOCK = 16, TASK = 16384 /* elements worth a task of a thread */ };
+#include <string.h>
 
-typedef struct copy {
-    nb__space space;
-    int64_t   to[NB_MAX_RANK], from[NB_MAX_RANK]; /* strides; the last axis is the result's innermost */
-    int       across;                             /* the operand's innermost axis where it is another one, or -1 */
-    int       size;
-    int64_t   pieces;                             /* of the last axis, TASK elements each; 1 with `across` */
-    int64_t   rows, rows_a_task;                  /* a row: a piece of the last axis; with `across`, BLOCK of them side by side */
-} copy;
+enum {
+    BLOCK = 16,
+    WIDE_BLOCK = 32, /* of a transposition in registers */
+    LENGTH = 256,    /* elements of a stretch that is worth going past the caches */
+    TASK = 16384     /* elements worth a task of a thread */
+};
 
-typedef struct job {
-    const copy *copy;
-    char       *to;
-    const char *from;
-} job;
+const nb__move_loops *nb__move_loops_of(const nb__isa *isa) {
+    static const struct {
+        const char           *name;
+        const nb__move_loops *loops;
+    } sets[] = {{"baseline", &nb__move_baseline}, {"v3", &nb__move_v3}, {"v4", &nb__move_v4}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
+    return NULL;
+}
 
 /* to[i, k] = from[i, k] for m by n elements, both strides of each. */
-#define COPY_BLOCK(type) \
-    static void block_##type(type *to, int64_t to_m, int64_t to_n, const type *from, int64_t from_m, int64_t from_n, int64_t m, int64_t n) { \
-        for (int64_t k = 0; k < n; k += BLOCK) { \
-            int64_t end = n - k < BLOCK ? n : k + BLOCK; \
-            for (int64_t i = 0; i < m; i++) \
-                for (int64_t j = k; j < end; j++) to[i * to_m + j * to_n] = from[i * from_m + j * from_n]; \
-        } \
+#define COPY_BLOCK(type)                                                                                                         \
+    static void block_##type(type *to, int64_t to_m, int64_t to_n, const type *from, int64_t from_m, int64_t from_n, int64_t m,  \
+                             int64_t n) {                                                                                        \
+        for (int64_t k = 0; k < n; k += BLOCK) {                                                                                 \
+            int64_t end = n - k < BLOCK ? n : k + BLOCK;                                                                         \
+            for (int64_t i = 0; i < m; i++)                                                                                      \
+                for (int64_t j = k; j < end; j++) to[i * to_m + j * to_n] = from[i * from_m + j * from_n];                       \
+        }                                                                                                                        \
     }
 COPY_BLOCK(uint8_t)
 COPY_BLOCK(uint32_t)
 COPY_BLOCK(uint64_t)
 
-/* Row r: an index of all axes but the last, and a piece of that; with `across`, that axis counts in blocks. */
-static void copy_row(const job *j, int64_t r) {
-    const copy *c = j->copy;
-    int         inner = c->space.rank - 1;
-    int64_t     first = r % c->pieces * TASK, n = c->space.shape[inner] - first, m = 1;
-    int64_t     to = first * c->to[inner], from = first * c->from[inner];
-    r /= c->pieces;
-    for (int i = inner - 1; i >= 0; i--) {
-        int64_t blocks = i == c->across ? (c->space.shape[i] + BLOCK - 1) / BLOCK : c->space.shape[i];
-        int64_t at = r % blocks;
-        r /= blocks;
-        if (i == c->across) {
-            at *= BLOCK;
-            m = c->space.shape[i] - at < BLOCK ? c->space.shape[i] - at : BLOCK;
-        }
-        to += at * c->to[i];
-        from += at * c->from[i];
-    }
-    char       *y = j->to + to * c->size;
-    const char *x = j->from + from * c->size;
-    if (c->across < 0) {
-        nb__copy_run(c->size, y, c->to[inner], x, c->from[inner], n < TASK ? n : TASK);
+/* m <= WIDE_BLOCK rows of n elements, from as many columns. */
+static void transpose(const nb__copy *c, float *y, int64_t to_m, const float *x, int64_t from_n, int64_t m, int64_t n) {
+    float part[WIDE_BLOCK * LENGTH];
+    if (!c->streams) {
+        c->loops->transpose(y, to_m, x, from_n, m, n);
         return;
     }
+    for (int64_t j = 0; j < n; j += LENGTH) {
+        int64_t many = n - j < LENGTH ? n - j : LENGTH;
+        c->loops->transpose(part, LENGTH, x + j * from_n, from_n, m, many);
+        for (int64_t i = 0; i < m; i++) c->loops->stream(y + i * to_m + j, part + i * LENGTH, (size_t)many * sizeof *y);
+    }
+}
+
+static void copy_across(const nb__copy *c, char *y, const char *x, int64_t m, int64_t n) {
+    int     inner = c->space.rank - 1;
     int64_t to_m = c->to[c->across], to_n = c->to[inner], from_m = c->from[c->across], from_n = c->from[inner];
-    if (c->size == 4) block_uint32_t((uint32_t *)y, to_m, to_n, (const uint32_t *)x, from_m, from_n, m, n);
-    else if (c->size == 8) block_uint64_t((uint64_t *)y, to_m, to_n, (const uint64_t *)x, from_m, from_n, m, n);
-    else block_uint8_t((uint8_t *)y, to_m, to_n, (const uint8_t *)x, from_m, from_n, m, n);
+    if (c->is_transposition)
+        transpose(c, (float *)y, to_m, (const float *)x, from_n, m, n);
+    else if (c->size == 4)
+        block_uint32_t((uint32_t *)y, to_m, to_n, (const uint32_t *)x, from_m, from_n, m, n);
+    else if (c->size == 8)
+        block_uint64_t((uint64_t *)y, to_m, to_n, (const uint64_t *)x, from_m, from_n, m, n);
+    else
+        block_uint8_t((uint8_t *)y, to_m, to_n, (const uint8_t *)x, from_m, from_n, m, n);
 }
 
-static void run_task(void *arg, int64_t task, int thread) {
-    const job *j = arg;
-    (void)thread;
-    int64_t r = task * j->copy->rows_a_task, end = r + j->copy->rows_a_task;
-    for (; r < end && r < j->copy->rows; r++) copy_row(j, r);
+static int64_t steps(const nb__copy *c, int axis) {
+    return axis == c->across ? (c->space.shape[axis] + c->block - 1) / c->block : c->space.shape[axis];
 }
 
-static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
-    const copy *c = plan->state;
-    job         j = {c, call->c.out.data, call->c.in[0].data};
-    (void)scratch;
-    nb__parallel(pool, (c->rows + c->rows_a_task - 1) / c->rows_a_task, run_task, &j);
+/* Row r: an index of all axes but the last, and a piece of that; with `across`, that axis counts in blocks. */
+void nb__copy_task(const nb__copy *c, void *to, const void *from, int64_t task) {
+    int     inner = c->space.rank - 1;
+    int64_t r = task * c->rows_a_task, end = r + c->rows_a_task < c->rows ? r + c->rows_a_task : c->rows;
+    int64_t index[NB_MAX_RANK], left = r / c->pieces, piece = r % c->pieces, y = 0, x = 0;
+    for (int i = inner - 1; i >= 0; i--) {
+        int64_t step = i == c->across ? c->block : 1;
+        index[i] = left % steps(c, i);
+        left /= steps(c, i);
+        y += index[i] * step * c->to[i];
+        x += index[i] * step * c->from[i];
+    }
+    for (; r < end; r++) {
+        int64_t     first = piece * TASK, n = c->space.shape[inner] - first;
+        char       *row = (char *)to + (y + first * c->to[inner]) * c->size;
+        const char *source = (const char *)from + (x + first * c->from[inner]) * c->size;
+        if (c->across >= 0) {
+            int64_t rest = c->space.shape[c->across] - index[c->across] * c->block;
+            copy_across(c, row, source, rest < c->block ? rest : c->block, n);
+        } else if (c->streams) {
+            c->loops->stream(row, source, (size_t)((n < TASK ? n : TASK) * c->size));
+        } else {
+            nb__copy_run(c->size, row, c->to[inner], source, c->from[inner], n < TASK ? n : TASK);
+        }
+        if (++piece < c->pieces) continue;
+        piece = 0;
+        for (int i = inner - 1; i >= 0; i--) { /* on to the next row */
+            int64_t step = i == c->across ? c->block : 1;
+            y += step * c->to[i];
+            x += step * c->from[i];
+            if (++index[i] < steps(c, i)) break;
+            y -= index[i] * step * c->to[i];
+            x -= index[i] * step * c->from[i];
+            index[i] = 0;
+        }
+    }
+    if (c->streams) c->loops->fence();
+}
+
+int64_t nb__array_bytes(const nb_array *a) {
+    int64_t bytes = (int64_t)nb_dtype_size(a->dtype);
+    for (int i = 0; i < a->rank; i++) bytes *= a->shape[i];
+    return bytes;
 }
 
 static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride; }
 
-bool nb__plan_copy(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const nb_array *list[2] = {&call->c.out, &call->c.in[0]};
+void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_array *from, int64_t all_bytes, nb__copy *copy) {
+    const nb_array *list[2] = {to, from};
     int64_t         strides[2][NB_MAX_RANK];
-    copy            c = {.across = -1, .size = (int)nb_dtype_size(call->c.out.dtype), .pieces = 1, .rows_a_task = 1};
-    (void)threads;
-    if (!isa->tiles) return false;
+    nb__copy        c = {.loops = loops, .across = -1, .size = (int)nb_dtype_size(to->dtype), .pieces = 1, .rows_a_task = 1};
     nb__space_make(2, list, &c.space, strides);
     for (int i = 0; i < c.space.rank; i++) {
         c.to[i] = strides[0][i];
@@ -95,15 +127,50 @@ bool nb__plan_copy(nb_context *nb, const nb__isa *isa, const nb__call *call, int
     int inner = c.space.rank - 1, best = inner;
     for (int i = 0; i < inner; i++)
         if (c.from[i] != 0 && magnitude(c.from[i]) < magnitude(c.from[best])) best = i;
-    if (best != inner && c.from[inner] != 0) c.across = best;
-    else c.pieces = (c.space.shape[inner] + TASK - 1) / TASK;
+    if (best != inner && c.from[inner] != 0)
+        c.across = best;
+    else
+        c.pieces = (c.space.shape[inner] + TASK - 1) / TASK;
+    bool large = all_bytes >= NB__LARGE;
+    c.is_transposition = c.across >= 0 && c.size == 4 && c.to[inner] == 1 && c.from[c.across] == 1;
+    c.streams = large && (c.is_transposition ||
+                          (c.across < 0 && c.to[inner] == 1 && c.from[inner] == 1 && c.space.shape[inner] >= LENGTH));
+    c.block = c.is_transposition ? WIDE_BLOCK : BLOCK;
     c.rows = c.pieces;
-    for (int i = 0; i < inner; i++) c.rows *= i == c.across ? (c.space.shape[i] + BLOCK - 1) / BLOCK : c.space.shape[i];
-    if (c.space.count == 0) c.rows = 0;
-    else c.rows_a_task = TASK * c.rows / c.space.count > 1 ? TASK * c.rows / c.space.count : 1;
-    copy *state = nb_alloc(nb, sizeof *state);
+    for (int i = 0; i < inner; i++) c.rows *= steps(&c, i);
+    if (c.space.count == 0)
+        c.rows = 0;
+    else
+        c.rows_a_task = TASK * c.rows / c.space.count > 1 ? TASK * c.rows / c.space.count : 1;
+    c.tasks = (c.rows + c.rows_a_task - 1) / c.rows_a_task;
+    *copy = c;
+}
+
+typedef struct job {
+    const nb__copy *copy;
+    void           *to;
+    const void     *from;
+} job;
+
+static void run_task(void *arg, int64_t task, int thread) {
+    const job *j = arg;
+    (void)thread;
+    nb__copy_task(j->copy, j->to, j->from, task);
+}
+
+static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
+    job j = {plan->state, call->c.out.data, call->c.in[0].data};
+    (void)scratch;
+    nb__parallel(pool, j.copy->tasks, run_task, &j);
+}
+
+bool nb__plan_copy(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
+    const nb__move_loops *loops = nb__move_loops_of(isa);
+    (void)threads;
+    if (!loops) return false;
+    nb__copy *state = nb_alloc(nb, sizeof *state);
     if (!state) return false;
-    *state = c;
+    nb__copy_make(loops, &call->c.out, &call->c.in[0], nb__array_bytes(&call->c.out), state);
     *plan = (nb__plan){.kernel = "copy", .run = run, .state = state};
     return true;
 }

@@ -1,26 +1,18 @@
-/* index.c: gather, index_select and scatter_add for f32.
+/* index.c: gather and index_select for f32, and one_hot.
  *
- * All three see every array as [outer, axis, inner], each of the three with one stride; gather and scatter_add first put the axes in the
- * order of the result's memory (channels-last images). What does not fold into that is left to the reference. A scatter_add is cut by
- * destination: a tile owns some rows of the result and looks for their indices in order, so sums have the same bits whoever computes
- * them. */
-#include <string.h>
-
-#include "kernels.h"
-
-typedef struct folded {
-    int64_t size[3], stride[3]; /* outer, axis, inner */
-} folded;
+ * Arrays are seen as [outer, axis, inner], each of the three with one stride; gather first puts the axes in the order of the result's
+ * memory (channels-last images). What does not fold into that is left to the reference. */
+#include "index.h"
 
 typedef struct state {
-    const char *user;
-    folded      x, out, index, source;
-    bool        is_wide;     /* i64, else i32 */
-    int64_t     rows_a_tile; /* gather: of outer x axis; scatter: of outer */
-    int64_t     parts;       /* scatter: of the destination's axis */
+    const nb__move_loops *loops;
+    const char           *user;
+    nb__folded            x, out, index;
+    int64_t               rows_a_tile; /* of outer x axis */
+    bool                  streams;
 } state;
 
-enum { TILE = 16384, MAX_PARTS = 16 };
+enum { TILE = 16384 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -39,14 +31,12 @@ static bool fold_axes(const nb_array *a, int from, int to, int64_t *size, int64_
     return true;
 }
 
-/* The axis is made of axes first..last-1. */
-static bool fold(const nb_array *a, int first, int last, folded *f) {
+bool nb__fold(const nb_array *a, int first, int last, nb__folded *f) {
     return fold_axes(a, 0, first, &f->size[0], &f->stride[0]) && fold_axes(a, first, last, &f->size[1], &f->stride[1]) &&
            fold_axes(a, last, a->rank, &f->size[2], &f->stride[2]);
 }
 
-/* Gather and scatter_add treat all axes but one alike: nests them in all arrays as they lie in the first. The new place of that axis. */
-static int nest_axes(nb_array *array, int n, int axis) {
+int nb__nest_axes(nb_array *array, int n, int axis) {
     for (int i = 1; i < array[0].rank; i++) {
         for (int k = i; k > 0 && array[0].shape[k] > 1 && array[0].stride[k - 1] < array[0].stride[k]; k--) {
             for (int a = 0; a < n; a++) {
@@ -62,18 +52,15 @@ static int nest_axes(nb_array *array, int n, int axis) {
     return axis;
 }
 
-static bool is_index(nb_dtype dtype) { return dtype == NB_I32 || dtype == NB_I64; }
-
-/* The index at an offset if it is below n; else -1, and the run fails if loud. */
-static int64_t place_at(const state *s, const nb_call *c, int64_t offset, int64_t n, int64_t element, bool loud) {
-    const void *data = c->in[1].data;
-    int64_t     place = s->is_wide ? ((const int64_t *)data)[offset] : ((const int32_t *)data)[offset];
+int64_t nb__place(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element,
+                  bool loud) {
+    int64_t place = index->dtype == NB_I64 ? ((const int64_t *)index->data)[offset] : ((const int32_t *)index->data)[offset];
     if (place >= 0 && place < n) return place;
     if (!loud) return -1;
     if (n)
-        nb_raise(c, element, "%s: index %lld is outside 0..%lld", s->user, (long long)place, (long long)n - 1);
+        nb_raise(c, element, "%s: index %lld is outside 0..%lld", user, (long long)place, (long long)n - 1);
     else
-        nb_raise(c, element, "%s: index %lld into an axis of size 0", s->user, (long long)place);
+        nb_raise(c, element, "%s: index %lld into an axis of size 0", user, (long long)place);
     return -1;
 }
 
@@ -82,21 +69,22 @@ typedef struct job {
     const nb_call *c;
 } job;
 
-/* ------------------------------------------------------------------------------------------------------------------------- reading */
+/* ------------------------------------------------------------------------------------------------------------------------- gathering */
 
-static void copy_row(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n) {
-    if (to_step == 1 && from_step == 1)
+static void copy_row(const state *s, float *to, const float *from) {
+    int64_t to_step = s->out.stride[2], from_step = s->x.stride[2], n = s->out.size[2];
+    if (s->streams)
+        s->loops->stream(to, from, (size_t)n * sizeof *to);
+    else if (to_step == 1 && from_step == 1)
         memcpy(to, from, (size_t)n * sizeof *to);
-    else if (to_step == 1 && from_step == 0)
-        for (int64_t i = 0; i < n; i++) to[i] = *from;
     else
-        for (int64_t i = 0; i < n; i++) to[i * to_step] = from[i * from_step];
+        nb__copy_run((int)sizeof *to, to, to_step, from, from_step, n);
 }
 
 /* A row of gather whose indices differ from element to element. */
 static void pick_row(const state *s, const nb_call *c, float *out, const float *x, int64_t index, int64_t element) {
     for (int64_t i = 0; i < s->out.size[2]; i++) {
-        int64_t place = place_at(s, c, index + i * s->index.stride[2], s->x.size[1], element + i, true);
+        int64_t place = nb__place(c, s->user, &c->in[1], index + i * s->index.stride[2], s->x.size[1], element + i, true);
         if (place >= 0) out[i * s->out.stride[2]] = x[place * s->x.stride[1] + i * s->x.stride[2]];
     }
 }
@@ -107,18 +95,25 @@ static void gather_task(void *arg, int64_t tile, int thread) {
     (void)thread;
     int64_t count = s->out.size[1], inner = s->out.size[2], n = s->x.size[1];
     int64_t first = tile * s->rows_a_tile, end = least(first + s->rows_a_tile, s->out.size[0] * count);
-    for (int64_t row = first; row < end; row++) {
-        int64_t      o = row / count, k = row % count;
+    for (int64_t row = first, o = first / count, k = first % count; row < end; row++) {
         const float *x = (const float *)j->c->in[0].data + o * s->x.stride[0];
         float       *out = (float *)j->c->out.data + o * s->out.stride[0] + k * s->out.stride[1];
         int64_t      at = o * s->index.stride[0] + k * s->index.stride[1];
         if (s->index.stride[2]) {
             pick_row(s, j->c, out, x, at, row * inner);
         } else {
-            int64_t place = place_at(s, j->c, at, n, row * inner, true);
-            if (place >= 0) copy_row(out, s->out.stride[2], x + place * s->x.stride[1], s->x.stride[2], inner);
+            int64_t place = nb__place(j->c, s->user, &j->c->in[1], at, n, row * inner, true);
+            if (place >= 0 && inner == 1)
+                *out = x[place * s->x.stride[1]];
+            else if (place >= 0)
+                copy_row(s, out, x + place * s->x.stride[1]);
+        }
+        if (++k == count) {
+            k = 0;
+            o++;
         }
     }
+    if (s->streams) s->loops->fence();
 }
 
 static void run_gather(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -128,102 +123,116 @@ static void run_gather(const nb__plan *plan, const nb__call *call, void *scratch
     nb__parallel(pool, divide_up(s->out.size[0] * s->out.size[1], s->rows_a_tile), gather_task, &j);
 }
 
-/* Fills the plan from a state on the stack. */
-static bool keep(nb_context *nb, const state *s, const char *kernel,
-                 void (*run)(const nb__plan *, const nb__call *, void *, nb_pool *), nb__plan *plan) {
-    state *copy = nb_alloc(nb, sizeof *copy);
-    if (!copy) return false;
-    *copy = *s;
-    *plan = (nb__plan){.kernel = kernel, .run = run, .state = copy};
+static bool plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call, const state *parts, nb__plan *plan) {
+    state *s = nb_alloc(nb, sizeof *s);
+    if (!s) return false;
+    int64_t inner = parts->out.size[2];
+    bool    lies_so = parts->out.stride[2] == 1 && parts->x.stride[2] == 1;
+    *s = *parts;
+    s->loops = nb__move_loops_of(isa);
+    s->rows_a_tile = most(1, TILE / most(1, inner));
+    s->streams = lies_so && inner >= 64 && s->index.stride[2] == 0 && nb__array_bytes(&call->c.out) >= NB__LARGE;
+    *plan = (nb__plan){.kernel = parts->user, .run = run_gather, .state = s};
     return true;
 }
 
 bool nb__plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
     nb_array array[3] = {call->c.out, call->c.in[0], call->c.in[1]}, *out = &array[0], *x = &array[1], *index = &array[2];
-    state    s = {.user = "gather", .is_wide = index->dtype == NB_I64};
+    state    s = {.user = "gather"};
     (void)threads;
-    if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
-    int axis = nest_axes(array, 3, (int)((const nb__axis_attr *)call->c.attr)->axis);
-    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + 1, &s.out) || !fold(index, axis, axis + 1, &s.index))
+    if (!isa->loops || x->dtype != NB_F32 || !nb__is_index(index->dtype)) return false;
+    int axis = nb__nest_axes(array, 3, (int)((const nb__axis_attr *)call->c.attr)->axis);
+    if (!nb__fold(x, axis, axis + 1, &s.x) || !nb__fold(out, axis, axis + 1, &s.out) ||
+        !nb__fold(index, axis, axis + 1, &s.index))
         return false;
-    s.rows_a_tile = most(1, TILE / most(1, s.out.size[2]));
-    return keep(nb, &s, "gather", run_gather, plan);
+    return plan_gather(nb, isa, call, &s, plan);
 }
 
 bool nb__plan_index_select(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
     const nb_array *x = &call->c.in[0], *index = &call->c.in[1], *out = &call->c.out;
     int             axis = (int)((const nb__axis_attr *)call->c.attr)->axis;
-    state           s = {.user = "index_select", .is_wide = index->dtype == NB_I64};
+    state           s = {.user = "index_select"};
     (void)threads;
-    if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
-    if (!fold(x, axis, axis + 1, &s.x) || !fold(out, axis, axis + index->rank, &s.out) || !fold(index, 0, index->rank, &s.index))
+    if (!isa->loops || x->dtype != NB_F32 || !nb__is_index(index->dtype)) return false;
+    if (!nb__fold(x, axis, axis + 1, &s.x) || !nb__fold(out, axis, axis + index->rank, &s.out) ||
+        !nb__fold(index, 0, index->rank, &s.index))
         return false;
-    s.rows_a_tile = most(1, TILE / most(1, s.out.size[2]));
-    return keep(nb, &s, "index_select", run_gather, plan);
+    return plan_gather(nb, isa, call, &s, plan);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- adding */
+/* -------------------------------------------------------------------------------------------------------------------------- one_hot */
 
-static void add_row(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n) {
-    if (to_step == 1 && from_step == 1)
-        for (int64_t i = 0; i < n; i++) to[i] += from[i];
-    else
-        for (int64_t i = 0; i < n; i++) to[i * to_step] += from[i * from_step];
-}
+enum { ONES = 16384 /* bytes that are put together before they go past the caches */ };
 
-/* Rows low..high-1 of the axis, for one index into outer. */
-static void scatter_part(const state *s, const nb_call *c, int64_t o, int64_t low, int64_t high) {
-    const float *x = (const float *)c->in[0].data + o * s->x.stride[0],
-                *source = (const float *)c->in[2].data + o * s->source.stride[0];
-    float  *out = (float *)c->out.data + o * s->out.stride[0];
-    int64_t count = s->source.size[1], inner = s->out.size[2], n = s->out.size[1];
-    for (int64_t r = low; r < high; r++)
-        copy_row(out + r * s->out.stride[1], s->out.stride[2], x + r * s->x.stride[1], s->x.stride[2], inner);
-    for (int64_t k = 0; k < count; k++) {
-        int64_t      at = o * s->index.stride[0] + k * s->index.stride[1], element = (o * count + k) * inner;
-        const float *from = source + k * s->source.stride[1];
-        if (s->index.stride[2]) {
-            for (int64_t i = 0; i < inner; i++) {
-                int64_t place = place_at(s, c, at + i * s->index.stride[2], n, element + i, low == 0);
-                if (place >= low && place < high)
-                    out[place * s->out.stride[1] + i * s->out.stride[2]] += from[i * s->source.stride[2]];
-            }
-        } else {
-            int64_t place = place_at(s, c, at, n, element, low == 0);
-            if (place >= low && place < high)
-                add_row(out + place * s->out.stride[1], s->out.stride[2], from, s->source.stride[2], inner);
-        }
+typedef struct ones {
+    const nb__move_loops *loops;
+    nb__folded            index;
+    int64_t               classes, size, rows_a_tile;
+    bool                  streams;
+} ones;
+
+typedef struct ones_job {
+    const ones    *s;
+    const nb_call *c;
+} ones_job;
+
+static void set_one(char *at, nb_dtype dtype) {
+    switch (dtype) {
+    case NB_F32: *(float *)(void *)at = 1; break;
+    case NB_F64: *(double *)(void *)at = 1; break;
+    case NB_I32: *(int32_t *)(void *)at = 1; break;
+    case NB_I64: *(int64_t *)(void *)at = 1; break;
+    default: *at = 1;
     }
 }
 
-static void scatter_task(void *arg, int64_t tile, int thread) {
-    const job   *j = arg;
-    const state *s = j->s;
+/* Ones of some rows in zeroed memory. */
+static void set_ones(const ones_job *j, char *rows, int64_t first, int64_t many) {
+    const ones *s = j->s;
+    for (int64_t r = first; r < first + many; r++) {
+        int64_t at = nb__place(j->c, "one_hot", &j->c->in[0], r * s->index.stride[1], s->classes, r, true);
+        if (at >= 0) set_one(rows + ((r - first) * s->classes + at) * s->size, j->c->out.dtype);
+    }
+}
+
+static void one_hot_task(void *arg, int64_t tile, int thread) {
+    const ones_job *j = arg;
+    const ones     *s = j->s;
     (void)thread;
-    int64_t n = s->out.size[1], part = tile % s->parts, first = tile / s->parts * s->rows_a_tile;
-    int64_t end = least(first + s->rows_a_tile, s->out.size[0]);
-    for (int64_t o = first; o < end; o++) scatter_part(s, j->c, o, part * n / s->parts, (part + 1) * n / s->parts);
+    int64_t row = s->classes * s->size, first = tile * s->rows_a_tile, end = least(first + s->rows_a_tile, s->index.size[1]);
+    char   *out = (char *)j->c->out.data + first * row, part[ONES] __attribute__((aligned(64)));
+    if (!s->streams) {
+        memset(out, 0, (size_t)((end - first) * row));
+        set_ones(j, out, first, end - first);
+        return;
+    }
+    for (int64_t many = ONES / row; first < end; first += many, out += many * row) {
+        many = least(many, end - first);
+        memset(part, 0, (size_t)(many * row));
+        set_ones(j, part, first, many);
+        s->loops->stream(out, part, (size_t)(many * row));
+    }
+    s->loops->fence();
 }
 
-static void run_scatter_add(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
-    const state *s = plan->state;
-    job          j = {s, &call->c};
+static void run_one_hot(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
+    ones_job j = {plan->state, &call->c};
     (void)scratch;
-    nb__parallel(pool, divide_up(s->out.size[0], s->rows_a_tile) * s->parts, scatter_task, &j);
+    nb__parallel(pool, divide_up(j.s->index.size[1], j.s->rows_a_tile), one_hot_task, &j);
 }
 
-bool nb__plan_scatter_add(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    nb_array  array[4] = {call->c.out, call->c.in[0], call->c.in[1], call->c.in[2]};
-    nb_array *out = &array[0], *x = &array[1], *index = &array[2], *source = &array[3];
-    state     s = {.user = "scatter_add", .is_wide = index->dtype == NB_I64};
+bool nb__plan_one_hot(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
+    const nb_array *index = &call->c.in[0], *out = &call->c.out;
+    nb__folded      rows;
+    ones s = {.loops = nb__move_loops_of(isa), .size = (int64_t)nb_dtype_size(out->dtype), .classes = out->shape[out->rank - 1]};
     (void)threads;
-    if (!isa->loops || x->dtype != NB_F32 || !is_index(index->dtype)) return false;
-    int a = nest_axes(array, 4, (int)((const nb__axis_attr *)call->c.attr)->axis);
-    if (!fold(x, a, a + 1, &s.x) || !fold(out, a, a + 1, &s.out) || !fold(index, a, a + 1, &s.index) ||
-        !fold(source, a, a + 1, &s.source))
-        return false;
-    int64_t work = (s.out.size[1] + s.source.size[1]) * s.out.size[2]; /* for one index into outer */
-    s.rows_a_tile = most(1, TILE / most(1, work));
-    s.parts = s.out.size[0] >= MAX_PARTS ? 1 : most(1, least(least(s.out.size[1], MAX_PARTS), work / TILE));
-    return keep(nb, &s, "scatter_add", run_scatter_add, plan);
+    if (!s.loops || !nb__fold(index, 0, index->rank, &s.index) || !nb__fold(out, 0, out->rank, &rows)) return false;
+    if (rows.stride[1] != 1 && rows.size[1] > 1) return false;
+    ones *copy = nb_alloc(nb, sizeof *copy);
+    if (!copy) return false;
+    s.streams = nb__array_bytes(out) >= NB__LARGE && s.classes * s.size <= ONES / 4;
+    s.rows_a_tile = most(1, 4 * ONES / (s.classes * s.size));
+    *copy = s;
+    *plan = (nb__plan){.kernel = "one_hot", .run = run_one_hot, .state = copy};
+    return true;
 }

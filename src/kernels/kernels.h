@@ -112,7 +112,10 @@ bool nb__row_has_tile(int row, nb_dtype operand);
 
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */
 nb__planner nb__plan_sum, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin; /* reduce.c, f32 */
-nb__planner nb__plan_gather, nb__plan_scatter_add, nb__plan_index_select; /* index.c */
+nb__planner nb__plan_concat, nb__plan_pad, nb__plan_slice_grad, nb__plan_full, nb__plan_eye; /* join.c: any type */
+nb__planner nb__plan_gather, nb__plan_index_select, nb__plan_one_hot;     /* index.c: f32; one_hot of any type */
+nb__planner nb__plan_scatter_add;        /* scatter.c, f32 */
+nb__planner nb__plan_cumsum;             /* scan.c, f32 */
 nb__planner nb__plan_uniform, nb__plan_normal;                            /* random.c */
 nb__planner nb__plan_matmul;             /* matmul.c: every product of f32 */
 nb__planner nb__plan_conv2d, nb__plan_conv2d_input_grad, nb__plan_conv2d_weight_grad; /* conv.c */
