@@ -312,6 +312,10 @@ static void large_convolutions(void **unused) {
         {33, 32, 14, 14, 64, 3, 3, GEOMETRY(1, 1, 1, 1)},
         {5, 3, 32, 32, 24, 5, 5, GEOMETRY(2, 2, 1, 1)},
         {3, 6, 14, 14, 16, 5, 5, GEOMETRY(1, 0, 1, 1)},
+        {1, 33, 29, 31, 65, 3, 3, GEOMETRY(1, 1, 1, 1)}, /* one image: strips of rows */
+        {1, 16, 40, 40, 48, 3, 3, GEOMETRY(2, 1, 1, 1)},
+        {2, 9, 33, 20, 40, 3, 3, GEOMETRY(1, 2, 2, 1)},
+        {6, 16, 15, 15, 32, 3, 3, GEOMETRY(2, 1, 1, 1)},
     };
     (void)unused;
     for (size_t i = 0; i < sizeof q / sizeof *q; i++) check_conv(&q[i], i % 2 ? CHANNELS_LAST : PLAIN, PLAIN, CHANNELS_LAST);
@@ -352,6 +356,44 @@ static void onednn_is_used_quietly(void **unused) {
     assert_non_null(strstr(nb__contraction_library(), "oneDNN"));
 #else
     assert_string_equal(nb__contraction_library(), "");
+#endif
+}
+
+/* The convolutions of the benchmark's net: oneDNN where it is faster, never its reference loops nor the operator's. */
+static void kernels_of_the_benchmark(void **unused) {
+    static const struct {
+        int64_t     n, c, size, o;
+        const char *onednn, *own;
+    } layers[] = {{64, 1, 28, 32, "conv2d", "conv2d"}, {64, 32, 14, 64, "dnnl conv2d", "conv2d"}, {1, 32, 14, 64, "conv2d", "conv2d"}};
+    static nb__planner *const plans[] = {nb__plan_conv2d, nb__plan_conv2d_input_grad, nb__plan_conv2d_weight_grad};
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        int64_t       n = layers[i].n, c = layers[i].c, s = layers[i].size, o = layers[i].o;
+        nb__conv_attr a = {.stride = {1, 1}, .before = {1, 1}, .after = {1, 1}, .dilation = {1, 1}, .groups = 1};
+        nb_array      x = {NULL, NB_F32, 4, {n, c, s, s}, {c * s * s, 1, s * c, c}}, w = {NULL, NB_F32, 4, {o, c, 3, 3}, {c * 9, 9, 3, 1}},
+                 y = {NULL, NB_F32, 4, {n, o, s, s}, {o * s * s, 1, s * o, o}}, in[3][2] = {{x, w}, {y, w}, {x, y}}, out[3] = {y, x, w};
+        for (int kind = 0; kind < 3; kind++) {
+            nb__call call = {.c = {.out = out[kind], .n_in = 2, .in = in[kind], .attr = &a}, .n_out = 1};
+            nb__plan plan = {0};
+            assert_true(plans[kind](nb, nb__isa_find(NULL), &call, 2, &plan));
+            const char *name = nb__contraction_library()[0] ? layers[i].onednn : layers[i].own;
+            assert_memory_equal(plan.kernel, name, strlen(name));
+            free_plan(&plan);
+        }
+    }
+}
+
+#if NB_DNNL
+int dnnl_get_primitive_cache_capacity(int *capacity);
+#endif
+
+/* oneDNN keeps the primitives of the process in a cache of its own, which is bounded; it is left as it was. */
+static void the_primitive_cache_is_bounded(void **unused) {
+    (void)unused;
+#if NB_DNNL
+    int capacity = -1;
+    assert_int_equal(dnnl_get_primitive_cache_capacity(&capacity), 0);
+    assert_in_range(capacity, 1, 1024);
 #endif
 }
 
@@ -507,7 +549,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
         cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions),
-        cmocka_unit_test(threads_shared_by_two),   cmocka_unit_test(rounding_is_the_default),     cmocka_unit_test(onednn_is_used_quietly),
+        cmocka_unit_test(threads_shared_by_two),   cmocka_unit_test(rounding_is_the_default),     cmocka_unit_test(onednn_is_used_quietly), cmocka_unit_test(kernels_of_the_benchmark),
+        cmocka_unit_test(the_primitive_cache_is_bounded),
         cmocka_unit_test(planning_without_memory),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

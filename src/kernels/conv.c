@@ -1,4 +1,4 @@
-/* conv.c: convolutions of f32 by oneDNN, forward and both adjoints; see im2col.c for own ones.
+/* conv.c: convolutions of f32 by oneDNN, forward and both adjoints; see direct.c for own ones.
  *
  * Each tile, some images, is one call of a single-threaded primitive. Images are channels-last: such arrays are used as they are, others
  * are copied, tile by tile. Weights are packed once a run into the layout that the primitive asks for; the weight gradient's partial sums
@@ -15,7 +15,7 @@ typedef struct state {
     nb__primitive   primitive[2]; /* of a whole tile, and of the last one */
     nb__primitive   pack;         /* of weights; unpacks when they are the result */
     bool            copy_x, copy_y;
-    int64_t         part_floats;  /* packed weights */
+    int64_t         part_floats; /* packed weights */
     int64_t         x_floats, y_floats, thread_bytes;
 } state;
 
@@ -53,36 +53,37 @@ static void copy_images(const nb_array *a, int64_t first, int64_t images, float 
             }
 }
 
-static bool make(state *s, nb__primitive *p, int64_t images) {
-    static const int args[][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
-                                  {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
-                                  {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST}};
+static bool make(nb_context *nb, state *s, nb__primitive *p, int64_t images, int threads) {
+    static const int       args[][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
+                                        {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST},
+                                        {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST}};
     const nb__convolution *v = &s->v;
     int64_t                g = v->a.groups;
-    int64_t x_shape[] = {images, v->c, v->h, v->w}, x_stride[] = {v->h * v->w * v->c, 1, v->w * v->c, v->c};
-    int64_t y_shape[] = {images, v->o, v->oh, v->ow}, y_stride[] = {v->oh * v->ow * v->o, 1, v->ow * v->o, v->o};
-    int64_t w_shape[] = {g, v->o / g, v->c / g, v->kh, v->kw};
+    int64_t                x_shape[] = {images, v->c, v->h, v->w}, x_stride[] = {v->h * v->w * v->c, 1, v->w * v->c, v->c};
+    int64_t                y_shape[] = {images, v->o, v->oh, v->ow}, y_stride[] = {v->oh * v->ow * v->o, 1, v->ow * v->o, v->o};
+    int64_t                w_shape[] = {g, v->o / g, v->c / g, v->kh, v->kw};
     /* oneDNN's type for sizes has room for twelve, and counts a dilation of 1 as 0. */
     dnnl_dims_t stride = {v->a.stride[0], v->a.stride[1]}, dilation = {v->a.dilation[0] - 1, v->a.dilation[1] - 1};
     dnnl_dims_t before = {v->a.before[0], v->a.before[1]}, after = {v->a.after[0], v->a.after[1]};
 
-    dnnl_memory_desc_t x = nb__dnnl_strided(4, x_shape, x_stride), y = nb__dnnl_strided(4, y_shape, y_stride);
-    dnnl_memory_desc_t w = g == 1 ? nb__dnnl_any(4, w_shape + 1) : nb__dnnl_any(5, w_shape);
+    dnnl_memory_desc_t      x = nb__dnnl_strided(4, x_shape, x_stride), y = nb__dnnl_strided(4, y_shape, y_stride);
+    dnnl_memory_desc_t      w = g == 1 ? nb__dnnl_any(4, w_shape + 1) : nb__dnnl_any(5, w_shape);
     dnnl_convolution_desc_t d;
     dnnl_alg_kind_t         direct = dnnl_convolution_direct;
     dnnl_status_t           status;
     if (v->kind == NB__CONV_FORWARD)
-        status = dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_inference, direct, &x, &w, NULL, &y, stride, dilation, before,
-                                                            after);
+        status = dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_inference, direct, &x, &w, NULL, &y, stride,
+                                                            dilation, before, after);
     else if (v->kind == NB__CONV_INPUT)
         status = dnnl_dilated_convolution_backward_data_desc_init(&d, direct, &x, &w, &y, stride, dilation, before, after);
     else
-        status = dnnl_dilated_convolution_backward_weights_desc_init(&d, direct, &x, &w, NULL, &y, stride, dilation, before, after);
-    return status == dnnl_success && nb__primitive_make(p, &d, 3, args[v->kind]) && !p->is_slow;
+        status =
+            dnnl_dilated_convolution_backward_weights_desc_init(&d, direct, &x, &w, NULL, &y, stride, dilation, before, after);
+    return status == dnnl_success && nb__primitive_make(nb, p, &d, 3, args[v->kind], threads) && !p->is_slow;
 }
 
 /* The plain weights, whatever their strides, as the primitive's shape. */
-static bool make_packing(state *s, const nb_array *k) {
+static bool make_packing(nb_context *nb, state *s, const nb_array *k) {
     int64_t            g = s->v.a.groups, per_group = s->v.o / g;
     int64_t            shape[] = {g, per_group, k->shape[1], k->shape[2], k->shape[3]};
     int64_t            stride[] = {per_group * k->stride[0], k->stride[0], k->stride[1], k->stride[2], k->stride[3]};
@@ -91,17 +92,17 @@ static bool make_packing(state *s, const nb_array *k) {
     for (int i = 0; i < 4; i++)
         if (k->stride[i] < 1 && k->shape[i] > 1) return false;
     bool back = s->v.kind == NB__CONV_WEIGHT;
-    return nb__reorder_make(&s->pack, back ? &packed : &plain, back ? &plain : &packed);
+    return nb__reorder_make(nb, &s->pack, back ? &packed : &plain, back ? &plain : &packed);
 }
 
-static void free_primitives(state *s) {
-    nb__primitive_free(&s->primitive[0]);
-    nb__primitive_free(&s->primitive[1]);
-    nb__primitive_free(&s->pack);
+static void free_primitives(nb_context *nb, state *s) {
+    nb__primitive_free(nb, &s->primitive[0]);
+    nb__primitive_free(nb, &s->primitive[1]);
+    nb__primitive_free(nb, &s->pack);
 }
 
 static void free_state(nb_context *nb, void *s) {
-    free_primitives(s);
+    free_primitives(nb, s);
     nb_free(nb, s);
 }
 
@@ -116,11 +117,11 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     float                 *copy_x = (float *)(r->scratch + thread * s->thread_bytes), *copy_y = copy_x + s->x_floats;
     float                 *at_x = s->copy_x ? copy_x : (float *)x->data + first * v->c * v->h * v->w;
     float                 *at_y = s->copy_y ? copy_y : (float *)y->data + first * v->o * v->oh * v->ow;
-    void *data[] = {at_x, r->weights + (v->kind == NB__CONV_WEIGHT ? tile * s->part_floats : 0), at_y};
+    void                  *data[] = {at_x, r->weights + (v->kind == NB__CONV_WEIGHT ? tile * s->part_floats : 0), at_y};
 
     if (s->copy_x && v->kind != NB__CONV_INPUT) copy_images(x, first, images, at_x, false);
     if (s->copy_y && v->kind != NB__CONV_FORWARD) copy_images(y, first, images, at_y, false);
-    if (!nb__primitive_run(&s->primitive[images < v->images], data, copy_y + s->y_floats)) failed(r->call);
+    if (!nb__primitive_run(&s->primitive[images < v->images], data, copy_y + s->y_floats, thread)) failed(r->call);
     if (s->copy_x && v->kind == NB__CONV_INPUT) copy_images(x, first, images, at_x, true);
     if (s->copy_y && v->kind == NB__CONV_FORWARD) copy_images(y, first, images, at_y, true);
 }
@@ -132,11 +133,11 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
     void        *plain = nb__conv_weight(&s->v, call)->data;
     run_call     r = {s, call, scratch, (char *)scratch + (size_t)(parts * s->part_floats) * sizeof(float)};
     int          threads = nb__dnnl_enter();
-    if (!is_sum && !nb__primitive_run(&s->pack, (void *[]){plain, r.weights}, r.scratch)) failed(call);
+    if (!is_sum && !nb__primitive_run(&s->pack, (void *[]){plain, r.weights}, r.scratch, 0)) failed(call);
     nb__parallel(pool, s->v.tiles, run_tile, &r);
     if (is_sum) {
         nb__add_parts(r.weights, parts, s->part_floats, pool);
-        if (!nb__primitive_run(&s->pack, (void *[]){r.weights, plain}, r.scratch)) failed(call);
+        if (!nb__primitive_run(&s->pack, (void *[]){r.weights, plain}, r.scratch, 0)) failed(call);
     }
     nb__dnnl_leave(threads);
 }
@@ -145,9 +146,11 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     static const char *const names[] = {"dnnl conv2d", "dnnl conv2d input gradient", "dnnl conv2d weight gradient"};
     nb__convolution          v;
     if (!nb__gemm_of(isa) || !nb__convolution_of(call, kind, &v)) return false;
+    /* Images of few channels, and one or two images, are faster by own loops. */
+    if (v.a.groups == 1 && (v.c < 8 || v.n < 4)) return false;
     state *s = nb_alloc(nb, sizeof *s);
     if (!s) return false;
-    s->v = v;
+    *s = (state){.v = v};
     s->copy_x = !is_channels_last(nb__conv_x(&v, call));
     s->copy_y = !is_channels_last(nb__conv_y(&v, call));
     if (s->copy_x) s->x_floats = aligned_floats(v.images * v.c * v.h * v.w);
@@ -155,11 +158,11 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
 
     int     before = nb__dnnl_enter();
     int64_t last = v.n % v.images;
-    bool    good = make(s, &s->primitive[0], v.images) && (last == 0 || make(s, &s->primitive[1], last)) &&
-                make_packing(s, nb__conv_weight(&v, call));
+    bool good = make(nb, s, &s->primitive[0], v.images, threads) && (last == 0 || make(nb, s, &s->primitive[1], last, threads)) &&
+                make_packing(nb, s, nb__conv_weight(&v, call));
     /* One packing serves both primitives. */
     good = good && (last == 0 || dnnl_memory_desc_equal(&s->primitive[0].memory[1], &s->primitive[1].memory[1]));
-    if (!good) free_primitives(s);
+    if (!good) free_primitives(nb, s);
     nb__dnnl_leave(before);
     if (!good) {
         nb_free(nb, s);
@@ -171,11 +174,12 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     s->part_floats = aligned_floats((int64_t)(dnnl_memory_desc_get_size(&s->primitive[0].memory[1]) / sizeof(float)));
     s->thread_bytes = (s->x_floats + s->y_floats) * (int64_t)sizeof(float) + ((int64_t)bytes + 63) / 64 * 64;
     int64_t parts = kind == NB__CONV_WEIGHT ? v.tiles : 1;
-    *plan = (nb__plan){.kernel = names[kind],
-                       .run = run,
-                       .free_state = free_state,
-                       .state = s,
-                       .scratch_bytes = (size_t)(parts * s->part_floats) * sizeof(float) + (size_t)threads * (size_t)s->thread_bytes};
+    *plan =
+        (nb__plan){.kernel = names[kind],
+                   .run = run,
+                   .free_state = free_state,
+                   .state = s,
+                   .scratch_bytes = (size_t)(parts * s->part_floats) * sizeof(float) + (size_t)threads * (size_t)s->thread_bytes};
     return true;
 }
 #endif

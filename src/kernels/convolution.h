@@ -25,7 +25,7 @@ const nb_array *nb__conv_y(const nb__convolution *v, const nb__call *call);
 /* Adds parts 1, 2 ... of `size` floats, one behind the other, to part 0: pair by pair, in the same order whatever the pool. */
 void nb__add_parts(float *parts, int64_t n, int64_t size, nb_pool *pool);
 
-/* The planners without oneDNN: cols of patches (im2col) and products. */
+/* The planners without oneDNN. */
 bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan);
 
 #endif

@@ -120,15 +120,6 @@ static void choose_roles(nb__product *p, const nb__gemm_loops *loops) {
     if (cost(&other, loops) < cost(p, loops)) *p = other;
 }
 
-void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add,
-              float *pack) {
-    nb__product p = {.m = m, .n = n, .k = k, .a = {a.row, a.column}, .b = {b.row, b.column}, .c = {c.row, c.column}};
-    choose_roles(&p, loops);
-    float *first = p.swapped ? b.data : a.data, *second = p.swapped ? a.data : b.data;
-    loops->product((nb__matrix){first, p.a[0], p.a[1]}, (nb__matrix){second, p.b[0], p.b[1]},
-                   (nb__matrix){c.data, p.c[0], p.c[1]}, p.m, p.n, p.k, add, pack);
-}
-
 typedef struct state {
     nb__product           p;
     const nb__gemm_loops *loops;

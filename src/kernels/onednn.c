@@ -69,56 +69,66 @@ static bool finish(nb__primitive *p, const_dnnl_primitive_desc_t d) {
     return dnnl_primitive_create(&p->primitive, d) == dnnl_success;
 }
 
-bool nb__primitive_make(nb__primitive *p, const void *operation, int n, const int *arg) {
+/* The memory objects, pointing nowhere yet. */
+static bool make_objects(nb_context *nb, nb__primitive *p, int threads) {
+    p->object = nb_alloc(nb, (size_t)(threads * (p->n + 1)) * sizeof *p->object);
+    if (!p->object) return false;
+    p->threads = threads;
+    for (int i = 0; i < threads * (p->n + 1); i++) {
+        int arg = i % (p->n + 1);
+        if (dnnl_memory_create(&p->object[i], arg < p->n ? &p->memory[arg] : &p->scratch, p->engine, DNNL_MEMORY_NONE) !=
+            dnnl_success)
+            return false;
+    }
+    return true;
+}
+
+bool nb__primitive_make(nb_context *nb, nb__primitive *p, const void *operation, int n, const int *arg, int threads) {
     dnnl_primitive_attr_t a = attributes();
     dnnl_primitive_desc_t d = NULL;
     bool                  good = begin(p) && a && dnnl_primitive_desc_create(&d, operation, a, p->engine, NULL) == dnnl_success;
     p->n = n;
     for (int i = 0; i < n; i++) p->arg[i] = arg[i];
-    good = good && finish(p, d);
+    good = good && finish(p, d) && make_objects(nb, p, threads);
     if (d) dnnl_primitive_desc_destroy(d);
     if (a) dnnl_primitive_attr_destroy(a);
-    if (!good) nb__primitive_free(p);
+    if (!good) nb__primitive_free(nb, p);
     return good;
 }
 
-bool nb__reorder_make(nb__primitive *p, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to) {
+bool nb__reorder_make(nb_context *nb, nb__primitive *p, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to) {
     dnnl_primitive_attr_t a = attributes();
     dnnl_primitive_desc_t d = NULL;
     bool good = begin(p) && a && dnnl_reorder_primitive_desc_create(&d, from, p->engine, to, p->engine, a) == dnnl_success;
     p->n = 2;
     p->arg[0] = DNNL_ARG_FROM;
     p->arg[1] = DNNL_ARG_TO;
-    good = good && finish(p, d);
+    good = good && finish(p, d) && make_objects(nb, p, 1);
     p->is_slow = false;
     if (d) dnnl_primitive_desc_destroy(d);
     if (a) dnnl_primitive_attr_destroy(a);
-    if (!good) nb__primitive_free(p);
+    if (!good) nb__primitive_free(nb, p);
     return good;
 }
 
-void nb__primitive_free(nb__primitive *p) {
+void nb__primitive_free(nb_context *nb, nb__primitive *p) {
+    for (int i = 0; i < p->threads * (p->n + 1); i++)
+        if (p->object[i]) dnnl_memory_destroy(p->object[i]);
+    nb_free(nb, p->object);
     if (p->primitive) dnnl_primitive_destroy(p->primitive);
     if (p->stream) dnnl_stream_destroy(p->stream);
     if (p->engine) dnnl_engine_destroy(p->engine);
     *p = (nb__primitive){.n = 0};
 }
 
-bool nb__primitive_run(const nb__primitive *p, void *const *data, void *scratch) {
+bool nb__primitive_run(const nb__primitive *p, void *const *data, void *scratch, int thread) {
     dnnl_exec_arg_t args[NB__DNNL_ARGS + 1];
-    int             n = 0;
     bool            good = true;
     for (int i = 0; i <= p->n && good; i++) {
-        bool is_scratch = i == p->n;
-        if (is_scratch && p->scratch_bytes == 0) break;
-        args[n].arg = is_scratch ? DNNL_ARG_SCRATCHPAD : p->arg[i];
-        good = dnnl_memory_create(&args[n].memory, is_scratch ? &p->scratch : &p->memory[i], p->engine, is_scratch ? scratch : data[i]) ==
-               dnnl_success;
-        if (good) n++;
+        args[i] = (dnnl_exec_arg_t){i < p->n ? p->arg[i] : DNNL_ARG_SCRATCHPAD, p->object[thread * (p->n + 1) + i]};
+        good = dnnl_memory_set_data_handle(args[i].memory, i < p->n ? data[i] : scratch) == dnnl_success;
     }
-    good = good && dnnl_primitive_execute(p->primitive, p->stream, n, args) == dnnl_success;
-    for (int i = 0; i < n; i++) dnnl_memory_destroy(args[i].memory);
-    return good;
+    return good && dnnl_primitive_execute(p->primitive, p->stream, p->n + (p->scratch_bytes > 0), args) == dnnl_success;
 }
 
 #else

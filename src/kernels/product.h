@@ -30,9 +30,6 @@ float *nb__product_batch(const nb_array *x, int64_t batch);
 
 /* The loops of an instruction set; NULL for "reference". */
 const nb__gemm_loops *nb__gemm_of(const nb__isa *isa);
-/* One product outside of a plan, in this thread, with its roles chosen; pack as for loops->product. */
-void nb__gemm(const nb__gemm_loops *loops, nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add,
-              float *pack);
 enum { NB__PACK_BYTES = NB__PACK_FLOATS * (int)sizeof(float) };
 
 #endif
