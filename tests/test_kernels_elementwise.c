@@ -297,6 +297,65 @@ static void test_region_chain(void **state) {
     nb_close(nb);
 }
 
+/* ----------------------------------------------------------------------------------------------------------------------- casts -- */
+
+static void fill_any(nb_array *x, int64_t i) {
+    static const double hard[] = {0, -0.0, 0.5, -0.5, 255, 256, 255.9, -1, 2147483647, 2147483648.0, -2147483648.0, -2147483649.0, 1e10, -1e10,
+                                  9223372036854775807.0, -9223372036854775808.0, 1e30, -1e30, INFINITY, -INFINITY, NAN, 1e-40, 16777217, 1e300};
+    enum { HARD = sizeof hard / sizeof *hard };
+    double v = i % 3 ? hard[draw() % HARD] : (double)draw_between(-300, 300);
+    if (x->dtype == NB_F32 || x->dtype == NB_F64) nb__store(x, i, v);
+    else nb__store_int(x, i, (int64_t)((uint64_t)draw() << 32 | draw()) >> draw() % 60);
+    if (x->dtype == NB_BOOL) ((uint8_t *)x->data)[i] = draw() & 1;
+}
+
+static void check_cast(nb_context *nb, nb_pool *pool, const nb__isa *isa, nb_dtype from, nb_dtype to, const int64_t *shape, const int *order,
+                       unsigned mask) {
+    static uint8_t source[SPACE * 8], result[2][SPACE * 8];
+    nb_array       in = array_of(source, from, 3, shape, order), out[2];
+    nb__call       call[2];
+    nb__cast_attr  attr = {to};
+    int64_t        count = shape[0] * shape[1] * shape[2];
+    for (int64_t i = 0; i < count; i++) fill_any(&in, i);
+    if (mask) in = repeated(in, mask);
+    memset(result, 0x55, sizeof result);
+    for (int k = 0; k < 2; k++) {
+        out[k] = array_of(result[k], to, 3, shape, NULL);
+        call[k] = (nb__call){.c = {.out = out[k], .n_in = 1, .in = &in, .attr = &attr}, .n_out = 1, .out = &out[k]};
+    }
+    nb__plan plan;
+    assert_true(nb__plan_cast(nb, isa, &call[0], nb__pool_threads(pool), &plan));
+    plan.run(&plan, &call[0], NULL, pool);
+    nb__op_cast.run(&call[1].c);
+    for (int64_t i = 0; i < count; i++) {
+        double got = nb__load(&out[0], i), expected = nb__load(&out[1], i);
+        if (got != expected && !(isnan(got) && isnan(expected)))
+            fail_msg("%s: %s to %s, element %d: %.17g, not %.17g", isa->name, nb_dtype_name(from), nb_dtype_name(to), (int)i, got, expected);
+    }
+    size_t used = (size_t)count * nb_dtype_size(to);
+    assert_memory_equal(result[0] + used, result[1] + used, sizeof result[0] - used);
+    nb_free(nb, plan.state);
+}
+
+static void test_casts(void **state) {
+    (void)state;
+    nb_context   *nb = nb_open(NULL);
+    nb_pool      *pool = nb_pool_new(2);
+    const int64_t shapes[][3] = {{2, 3, 4}, {1, 1, 1}, {0, 3, 4}, {1, 1, 31}, {17, 33, 19}, {1, 1, 40000}};
+    const int     other[] = {2, 0, 1};
+    for (int k = 0; k < ISAS; k++) {
+        const nb__isa *isa = nb__isa_find(isas[k]);
+        if (!isa) continue;
+        for (int from = 0; from < NB__CAST_TYPES; from++)
+            for (int to = 0; to < NB__CAST_TYPES; to++)
+                for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+                    for (unsigned how = 0; how < 3; how++)
+                        check_cast(nb, how ? pool : NULL, isa, (nb_dtype)from, (nb_dtype)to, shapes[i], how == 1 ? other : NULL, how == 2 ? 5 : 0);
+    }
+    nb_pool_free(pool);
+    nb_close(nb);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------------- copies -- */
 
 static void check_copy(nb_context *nb, nb_pool *pool, nb_dtype dtype, const int64_t *shape, const int *to, const int *from, unsigned mask,
@@ -423,7 +482,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),          cmocka_unit_test(test_in_place),
         cmocka_unit_test(test_regions),        cmocka_unit_test(test_region_threads), cmocka_unit_test(test_region_chain),
-        cmocka_unit_test(test_copies),         cmocka_unit_test(test_philox),         cmocka_unit_test(test_random_kernels),
+        cmocka_unit_test(test_casts), cmocka_unit_test(test_copies),         cmocka_unit_test(test_philox),         cmocka_unit_test(test_random_kernels),
         cmocka_unit_test(test_distributions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

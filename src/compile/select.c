@@ -9,6 +9,7 @@ static const struct {
     const nb_op *op;
     nb__planner *plan;
 } kernels[] = {
+    {&nb__op_cast, nb__plan_cast},
     {&nb__op_copy, nb__plan_copy},
     {&nb__op_sum, nb__plan_sum},
     {&nb__op_max, nb__plan_max},

@@ -35,14 +35,21 @@ enum nb__row {
  * the same array as an operand. */
 typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
 
+/* n elements as another type: by the operand's and the result's. out may be the same array where both are of one size. */
+enum { NB__CAST_TYPES = NB_BOOL + 1 };
+typedef void nb__cast_tile(void *out, const void *in, int64_t n);
+
 /* One set of loops, compiled for one instruction set. All sources in kernels/isa/ are compiled once for each. */
 typedef struct nb__isa {
     const char             *name;      /* "reference", "baseline", "v3", "v4" */
     nb__tile *const        *tiles;     /* by row; NULL in "reference" */
+    nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */
+extern nb__cast_tile *const nb__casts_baseline[][NB__CAST_TYPES], *const nb__casts_v3[][NB__CAST_TYPES],
+    *const nb__casts_v4[][NB__CAST_TYPES]; /* isa/cast.c */
 
 /* The best set this processor has (name NULL), or the named one; NULL when there is none of that name or the processor lacks it. */
 const nb__isa *nb__isa_find(const char *name);
@@ -110,6 +117,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *regio
 /* Whether a row has a tile for an operand of this type (f32; bool for logic). Of several operands: the type of the last. */
 bool nb__row_has_tile(int row, nb_dtype operand);
 
+nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */
 nb__planner nb__plan_sum, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin; /* reduce.c, f32 */
 nb__planner nb__plan_concat, nb__plan_pad, nb__plan_slice_grad, nb__plan_full, nb__plan_eye; /* join.c: any type */

@@ -1,6 +1,7 @@
 /* tiles.c: every row of elementwise.def as a loop over n contiguous elements, made of the row's own formula. Compiled once for each
  * instruction set. Rows of floats are made of vectors (vmath.h). Where bools come in or out, formulas are comparisons and choices only: loops
  * over single elements, of which compilers make good vector code that mixes both widths. */
+#include "independent.h"
 #include "kernels.h"
 #include "vmath.h"
 
@@ -62,13 +63,6 @@
 #define B_W float
 #define OUT_SAME float
 #define OUT_BOOL uint8_t
-
-/* out may be an operand's array, at the same elements: the loop has no other dependence, and says so. */
-#ifdef __clang__
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define INDEPENDENT _Pragma("GCC ivdep")
-#endif
 
 #define REALS(...)
 #define TRUTHS(name, operands, types, result, formula) \
