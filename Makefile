@@ -31,7 +31,8 @@ ARCH_baseline = -march=x86-64
 ARCH_v3 = -march=x86-64-v3
 ARCH_v4 = -march=x86-64-v4 -mprefer-vector-width=512
 
-all: $(BUILD)/nabla $(BUILD)/libnabla.a $(BUILD)/libnabla.so $(BUILD)/bench/nets $(BUILD)/nabla.pc
+BENCHES = $(BUILD)/bench/nets $(BUILD)/bench/operators
+all: $(BUILD)/nabla $(BUILD)/libnabla.a $(BUILD)/libnabla.so $(BENCHES) $(BUILD)/nabla.pc
 
 # nn, data, io, draw, check, cli ... see the public header only.
 $(BUILD)/obj/src/core/%.o $(BUILD)/obj/src/ops/%.o $(BUILD)/obj/src/autograd/%.o $(BUILD)/obj/src/kernels/%.o \
@@ -62,10 +63,12 @@ CLI    = $(wildcard cli/*.c)
 $(BUILD)/nabla: $(CLI:%.c=$(BUILD)/obj/%.o) $(BUILD)/libnabla.a
 	@echo "  LINK $@"
 	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
-$(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o $(BUILD)/libnabla.a
+$(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o
+$(BUILD)/bench/operators: $(patsubst %,$(BUILD)/obj/bench/%.o,operators cases clock machine)
+$(BENCHES): $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(EXTRA) -o $@ $(filter %.o,$^) $(BUILD)/libnabla.a $(LIBS)
 $(BUILD)/nabla.pc: Makefile
 	@mkdir -p $(@D)
 	@printf 'Name: nabla\nDescription: autograd engine with neural nets\nVersion: 0.1.0\nCflags: -I%s/include\nLibs: -L%s -lnabla -Wl,-rpath,%s\nLibs.private: %s\n' \

@@ -1,0 +1,94 @@
+"""Benchmark programs that take turns: each is started and warmed up once; then, round by round, each measures one block.
+
+What drifts on a shared machine hits all of them alike, and the ratio of each round is worth something by itself."""
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+
+
+class Engine:
+    """A program that was started with --turns."""
+
+    def __init__(self, name, command, env=None):
+        self.name, self.times = name, []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        env=env or environment(), start_new_session=True)
+        self.about = None  # its first line
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name}: {self.process.stderr.read().strip()[-2000:] or 'gone'}")
+        return json.loads(line)
+
+    def start(self):
+        self.about = self.read()
+
+    def order(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def turn(self):
+        self.times.append(self.order("")["ms"])
+
+    def end(self):
+        self.process.stdin.close()
+        rest = [json.loads(line) for line in self.process.stdout]
+        self.process.wait()
+        return {**self.about, **(rest[-1] if rest else {}), "ms": min(self.times, default=None), "times": self.times}
+
+
+@contextlib.contextmanager
+def alone(lock, engines):
+    """With a lock file: nobody else measures meanwhile, and the engines get what priority we may give them."""
+    if not lock:
+        yield
+        return
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        set_priority(engines, -20)
+        yield
+        set_priority(engines, 0)
+
+
+def set_priority(engines, nice):
+    """Of all their threads; and of their sessions, between which Linux shares out time first where it groups by session."""
+    for engine in engines:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{engine.process.pid}/task"):
+                os.setpriority(os.PRIO_PROCESS, int(task), nice)
+            with open(f"/proc/{engine.process.pid}/autogroup", "w") as group:
+                group.write(str(nice))
+
+
+def take_turns(commands, rounds=9, lock=None, complain=print):
+    """{name: command} -> {name: result}; an engine that fails is told of and left out."""
+    engines = []
+    for name, command in commands.items():  # one after the other: warming up together would disturb compile times
+        engine = Engine(name, command)
+        try:
+            engine.start()
+            engines.append(engine)
+        except (RuntimeError, ValueError) as error:
+            complain(error)
+    for _ in range(rounds):
+        with alone(lock, engines):
+            for engine in engines:
+                engine.turn()
+    return {engine.name: engine.end() for engine in engines}
+
+
+def environment():
+    """Without settings that slow OpenBLAS down, and without limits of threads other than ours."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "OMP_", "MKL_", "XLA_"))}
+
+
+def processor():
+    with open("/proc/cpuinfo") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "unknown"
