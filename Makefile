@@ -63,7 +63,7 @@ CLI    = $(wildcard cli/*.c)
 $(BUILD)/nabla: $(CLI:%.c=$(BUILD)/obj/%.o) $(BUILD)/libnabla.a
 	@echo "  LINK $@"
 	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
-$(BUILD)/bench/nets: $(BUILD)/obj/bench/nets.o
+$(BUILD)/bench/nets: $(patsubst %,$(BUILD)/obj/bench/%.o,nets workloads clock machine)
 $(BUILD)/bench/operators: $(patsubst %,$(BUILD)/obj/bench/%.o,operators cases clock machine)
 $(BENCHES): $(BUILD)/libnabla.a
 	@mkdir -p $(@D)

@@ -4,11 +4,14 @@
 
 #include <stdint.h>
 
-/* GFLOP/s in float32 of independent multiply-adds in registers, for "baseline", "v3" or "v4", with so many threads; 0: the processor
- * cannot. */
+/* GB/s of copying n floats from one array to another, read and written bytes counted; the better of memcpy and streaming stores, of the
+ * best of several blocks. Small n stay in a cache. */
+double measure_copy(int64_t n, int threads);
+
+/* GFLOP/s in float32 of multiply-adds in registers, with the instructions of "baseline", "v3" or "v4"; 0: this processor cannot. */
 double measure_arithmetic(const char *isa, int threads);
 
-/* GB/s of copying n floats from one array to another, read and written bytes counted; the better of memcpy and streaming stores. */
-double measure_copy(int64_t n, int threads);
+/* The best of the three; isa, if not NULL, is told which. */
+double best_arithmetic(int threads, const char **isa);
 
 #endif

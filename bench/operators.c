@@ -115,12 +115,8 @@ typedef struct machine {
 } machine;
 
 static machine measure_machine(int threads) {
-    static const char *const isas[] = {"baseline", "v3", "v4"};
-    machine                  m = {0};
-    for (int i = 0; i < 3; i++) {
-        double peak = measure_arithmetic(isas[i], threads);
-        if (peak > m.peak) m = (machine){.peak = peak, .isa = isas[i]};
-    }
+    machine m = {0};
+    m.peak = best_arithmetic(threads, &m.isa);
     for (int i = 0; i < SIZES; i++) m.copy[i] = measure_copy(plain_sizes[i], i ? threads : 1); /* 4 kB: threads would only cost */
     return m;
 }

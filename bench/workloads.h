@@ -10,7 +10,7 @@ typedef struct workload {
     const char *name, *net;
     nb_dims     item;
     int         batch, classes;
-    bool        is_text;                  /* items are words below `classes`, and there is a label for each */
+    bool        is_text; /* items are words below `classes`, and there is a label for each */
     bench_rule  rule;
     int         train_steps, infer_steps; /* a block */
 } workload;
@@ -27,12 +27,13 @@ nb_tensor *workload_labels(nb_context *nb, const workload *w, int batch);
 nb_tensor    *workload_loss(const workload *w, nb_net *net, nb_tensor *x, nb_tensor *y, nb_mode mode);
 nb_optimizer *workload_optimizer(const workload *w, nb_net *net);
 
-/* What a training step costs at least: the multiplications and additions of its contractions, and one pass over memory: parameters and
- * the optimiser's moments read and written, the gradients' bytes not counted, the data read, and each layer's result written and read
- * twice (forward and backward). */
+/* What a program costs at least: the multiplications and additions of its contractions, and one pass over memory: what a contraction reads or
+ * writes is written once and read once, however often it is used; parameters are read, and in training written, together with the
+ * optimiser's `slots` values for each and their gradient; slots -1: inference. */
 typedef struct workload_floor {
     double flops, bytes;
 } workload_floor;
-workload_floor workload_cost(const workload *w, nb_net *net, int batch, nb_program *step);
+workload_floor workload_cost(nb_context *nb, nb_net *net, nb_list roots, int slots);
+int            workload_slots(const workload *w); /* of its optimiser: 0 or 2 */
 
 #endif

@@ -27,7 +27,7 @@ def commands(args, workload, threads):
     if args.nets:
         yield "Nabla", [args.nets, *options]
     for name, (program, config, _, nets) in PEERS.items():
-        if workload in nets:
+        if workload in nets and (not args.peers or program + " " + config in args.peers.split(",")):
             yield name, [args.python, os.path.join(HERE, "peers", program + "_nets.py"), *options, "--config", config]
 
 
@@ -37,6 +37,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--peers", help="these alone: 'torch fused,jax jit', say")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--lock")
     parser.add_argument("--json")

@@ -14,7 +14,7 @@ class Engine:
     def __init__(self, name, command, env=None):
         self.name, self.times = name, []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        env=env or environment(), start_new_session=True)
+                                        env=env or environment())
         self.about = None  # its first line
 
     def read(self):
@@ -49,19 +49,17 @@ def alone(lock, engines):
         return
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        set_priority(engines, -20)
+        set_policy(engines, os.SCHED_RR, 1)
         yield
-        set_priority(engines, 0)
+        set_policy(engines, os.SCHED_OTHER, 0)
 
 
-def set_priority(engines, nice):
-    """Of all their threads; and of their sessions, between which Linux shares out time first where it groups by session."""
+def set_policy(engines, policy, priority):
+    """Of all their threads. Real-time ones need not wait until others have used up their slices; only some users may."""
     for engine in engines:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{engine.process.pid}/task"):
-                os.setpriority(os.PRIO_PROCESS, int(task), nice)
-            with open(f"/proc/{engine.process.pid}/autogroup", "w") as group:
-                group.write(str(nice))
+                os.sched_setscheduler(int(task), policy, os.sched_param(priority))
 
 
 def take_turns(commands, rounds=9, lock=None, complain=print):
