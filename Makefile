@@ -1,4 +1,4 @@
-# make | make check | make bench | make demo | make fmt | make clean: see README.md
+# make | make check | make bench | make bench-peers | make demo | make fmt | make clean: see README.md
 .DEFAULT_GOAL := all
 BUILD  ?= build
 ifeq ($(origin CC),default)
@@ -88,8 +88,21 @@ $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libnabla.a
 	@echo "  LINK $@"
 	$(Q)$(CC) $(EXTRA) -o $@ $^ $(LIBS)
 examples: $(EXAMPLES)
-bench: $(BUILD)/bench/nets
-	@tools/bench.sh $(BUILD)/bench/nets $(PYTHON)
+bench: $(BENCHES)
+	@tools/bench.sh $(BUILD)/bench
+# The same nets and operators beside PyTorch, JAX, tinygrad, ONNX Runtime and a program written by hand; docs/benchmarks.md.
+PEERS = $(BUILD)/peers/bin/python
+$(BUILD)/peers/bin/python: tools/peers/requirements.txt
+	$(PYTHON) -m venv $(BUILD)/peers
+	$(BUILD)/peers/bin/pip install --quiet -r tools/peers/requirements.txt
+	@touch $@
+$(BUILD)/bench/by_hand: tools/peers/by_hand.c
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) -O3 -march=native -fopenmp -Wall -Wextra -o $@ $< -ldnnl -lm
+bench-peers: $(BENCHES) $(if $(filter 1,$(DNNL)),$(BUILD)/bench/by_hand) $(PEERS)
+	@tools/bench_peers.py --bench $(BUILD)/bench --python $(PEERS) --json $(BUILD)/peers.json --into README.md
+	@tools/bench_operators_peers.py --operators $(BUILD)/bench/operators --python $(PEERS)
 
 # ---- tests. A test is a program tests/test_NAME.c, tests/NAME.cpp or a script tests/NAME.sh; tests/run says what they print.
 TESTS  = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c)) $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*.cpp))
@@ -125,6 +138,6 @@ fmt:
 
 clean:
 	rm -rf $(BUILD)
-.PHONY: all clean demo examples bench deps tests check check-long fmt
+.PHONY: all clean demo examples bench bench-peers deps tests check check-long fmt
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/tests -name '*.d' 2>/dev/null)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 
 
 class Engine:
@@ -43,7 +44,7 @@ class Engine:
 
 @contextlib.contextmanager
 def alone(lock, engines):
-    """With a lock file: nobody else measures meanwhile, and the engines get what priority we may give them."""
+    """With a lock file: nobody else measures meanwhile, and the engines, and what we start here, get what priority we may give them."""
     if not lock:
         yield
         return
@@ -52,12 +53,14 @@ def alone(lock, engines):
         set_policy(engines, os.SCHED_RR, 1)
         yield
         set_policy(engines, os.SCHED_OTHER, 0)
+    time.sleep(0.1)  # whoever waits for the lock gets it
 
 
 def set_policy(engines, policy, priority):
-    """Of all their threads. Real-time ones need not wait until others have used up their slices; only some users may."""
-    for engine in engines:
-        with contextlib.suppress(OSError):
+    """Of all their threads, and our own. Real-time ones need not wait until others have used up their slices; only some users may."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
+        for engine in engines:
             for task in os.listdir(f"/proc/{engine.process.pid}/task"):
                 os.sched_setscheduler(int(task), policy, os.sched_param(priority))
 

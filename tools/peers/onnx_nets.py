@@ -2,7 +2,7 @@
 """Inference of mlp and cnn in ONNX Runtime, with its input and output bound to memory that is there."""
 import peer
 
-args = peer.options(__doc__, ["all optimisations"], ("mlp", "cnn"))
+args = peer.options(__doc__, ["all"], ("mlp", "cnn"))
 args.infer = True
 
 import numpy as np
