@@ -112,7 +112,9 @@ ASAN   = BUILD=$(BUILD)/asan OPT=-O1 EXTRA='$(SAN) -fsanitize=address,undefined 
 $(BUILD)/tests/%: tests/%.c $(wildcard tests/*.h) $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	@echo "  TEST $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(INNER) -Isrc/check -o $@ $< $(BUILD)/libnabla.a -lcmocka $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(INNER) -Isrc/check -o $@ $< $(BUILD)/libnabla.a $(WRAP) -lcmocka $(LIBS)
+# Counts what Nabla itself allocates.
+$(BUILD)/tests/test_promises: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 $(BUILD)/tests/%: tests/%.cpp $(BUILD)/libnabla.a
 	@mkdir -p $(@D)
 	@echo "  TEST $@"

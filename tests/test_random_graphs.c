@@ -11,7 +11,7 @@
 
 #include "program.h"
 
-enum { CONTEXTS = 4, MAX_PASSES = 32, MAX_VARIANTS = MAX_PASSES + 3 };
+enum { CONTEXTS = 4, MAX_RUNS = 3, MAX_PASSES = 32, MAX_VARIANTS = MAX_PASSES + 3 };
 
 typedef struct machine {
     nb_context *reference, *spare, *fast[CONTEXTS];

@@ -69,7 +69,7 @@ bool nb__parse_passes(nb_context *nb, const char *text, nb__compile *how) {
 
 /* A workspace for one run at a time, and pointers into it. */
 static bool make_workspace(nb_program *p) {
-    p->workspace = nb_alloc(p->nb, p->workspace_bytes);
+    p->workspace = nb__alloc_unset(p->nb, p->workspace_bytes);
     p->argument = nb__program_alloc(p, (size_t)p->n_arguments * sizeof *p->argument + 1);
     p->result = nb__program_alloc(p, (size_t)p->n_roots * sizeof *p->result + 1);
     if (!p->workspace || !p->argument || !p->result) return false;

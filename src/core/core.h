@@ -118,6 +118,7 @@ struct nb_context {
 void *nb__step_alloc(nb_context *nb, size_t size);           /* zeroed, aligned to 64 from 256 bytes on; NULL: the context has failed */
 void *nb__arena_alloc(nb_context *nb, nb__arena *arena, size_t size); /* the same in an arena of one's own */
 char *nb__step_print(nb_context *nb, const char *format, ...) NB_PRINTF(2, 3);
+void *nb__alloc_unset(nb_context *nb, size_t size);           /* nb_alloc without zeros: a workspace, written before it is read */
 char *nb__strdup(nb_context *nb, const char *text);          /* to be given back with nb_free */
 void  nb__arena_reset(nb__arena *arena);
 void  nb__arena_free(nb_context *nb, nb__arena *arena);

@@ -19,13 +19,15 @@ static void *aligned_alloc_raw(nb_context *nb, size_t size) {
     return (void *)at;
 }
 
-void *nb_alloc(nb_context *nb, size_t size) {
+void *nb__alloc_unset(nb_context *nb, size_t size) {
     void *p = aligned_alloc_raw(nb, size);
-    if (!p) {
-        nb_fail(nb, NB_NO_MEMORY, "no memory for %zu bytes", size);
-        return NULL;
-    }
-    return memset(p, 0, size);
+    if (!p) nb_fail(nb, NB_NO_MEMORY, "no memory for %zu bytes", size);
+    return p;
+}
+
+void *nb_alloc(nb_context *nb, size_t size) {
+    void *p = nb__alloc_unset(nb, size);
+    return p ? memset(p, 0, size) : NULL;
 }
 
 void nb_free(nb_context *nb, void *pointer) {
