@@ -80,6 +80,7 @@ typedef struct nb__step {
     int      *buffer;          /* of each array */
     int64_t  *offset;          /* of each array, in bytes, in its buffer */
     nb__plan  plan;            /* plan.run NULL: the reference */
+    uint64_t  prepared;        /* 1 + when its lasting operands had last been written when they were prepared; 0: prepare them */
     bool      is_late;         /* after the point of no return: only elementwise work that cannot fail */
 } nb__step;
 
@@ -124,7 +125,7 @@ struct nb_program {
     struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
-    size_t      output_bytes;
+    size_t      output_bytes, prepared_bytes;
     double      flops;
     void      **argument;   /* data of arguments and outputs for the coming run */
     void      **result;

@@ -82,6 +82,24 @@ static void transpose_product(nb__step *s) {
     s->offset[1] = offset;
 }
 
+/* Parameters that the program itself does not change. */
+static bool is_lasting(const nb_program *p, const nb__buffer *b) {
+    if (b->place != NB__IN_KEPT || !b->storage->is_versioned) return false;
+    for (int c = 0; c < p->n_commits; c++)
+        if (p->commit[c].storage == b->storage) return false;
+    return true;
+}
+
+static bool plan_one(nb_program *p, nb__step *s, nb__planner *plan, int threads) {
+    s->call.lasting = 0;
+    for (int k = 0; k < s->call.c.n_in && k < 32; k++) s->call.lasting |= (unsigned)is_lasting(p, &p->buffer[s->buffer[k]]) << k;
+    if (!plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return false;
+    if (!s->plan.prepare) return true;
+    p->prepared_bytes += s->plan.prepared_bytes;
+    s->call.prepared = nb__program_alloc(p, s->plan.prepared_bytes);
+    return s->call.prepared != NULL;
+}
+
 static bool select_one(nb_program *p, nb__step *s, int threads) {
     int             i = s->node[0];
     const nb__node *n = &p->node[i];
@@ -103,7 +121,7 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     }
     if (p->nb->isa->tiles) {
         for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
-            if (kernels[k].op == n->op && kernels[k].plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return true;
+            if (kernels[k].op == n->op && plan_one(p, s, kernels[k].plan, threads)) return true;
     }
     if (p->nb->status != NB_OK) return false;
     if (n->op->run) return true;

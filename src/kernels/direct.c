@@ -273,12 +273,22 @@ static void run_tile(void *arg, int64_t tile, int thread) {
         }
 }
 
+static void pack_panels(const state *s, const nb__call *call, float *to, nb_pool *pool) {
+    run_call r = {s, call, to, NULL};
+    nb__parallel(pool, s->v.a.groups * panels(s), pack_panel, &r);
+}
+
+static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
+    pack_panels(plan->state, call, call->prepared, pool);
+}
+
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
     const state *s = plan->state;
     bool         is_sum = s->v.kind == NB__CONV_WEIGHT;
     int64_t      parts = is_sum ? s->v.tiles : 1;
-    run_call     r = {s, call, scratch, (char *)scratch + (size_t)(parts * s->shared_floats) * sizeof(float)};
-    if (!is_sum) nb__parallel(pool, s->v.a.groups * panels(s), pack_panel, &r);
+    run_call     r = {s, call, plan->prepare ? call->prepared : scratch, scratch};
+    if (!plan->prepare) r.scratch += (size_t)(parts * s->shared_floats) * sizeof(float);
+    if (!plan->prepare && !is_sum) pack_panels(s, call, r.shared, pool);
     nb__parallel(pool, s->v.tiles * s->strips, run_tile, &r);
     if (!is_sum) return;
     nb__add_parts(r.shared, parts, s->shared_floats, pool);
@@ -350,9 +360,13 @@ bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call,
     if (!kept) return false;
     *kept = s;
     int64_t parts = kind == NB__CONV_WEIGHT ? s.v.tiles : 1, own = s.frame_floats + s.copy_floats;
+    size_t  shared = (size_t)(parts * s.shared_floats) * sizeof(float);
+    bool    is_prepared = kind != NB__CONV_WEIGHT && (call->lasting & 2); /* the weights */
     *plan = (nb__plan){.kernel = names[kind],
                        .run = run,
                        .state = kept,
-                       .scratch_bytes = (size_t)(parts * s.shared_floats + threads * own) * sizeof(float)};
+                       .scratch_bytes = (is_prepared ? 0 : shared) + (size_t)(threads * own) * sizeof(float),
+                       .prepare = is_prepared ? prepare : NULL,
+                       .prepared_bytes = is_prepared ? shared : 0};
     return true;
 }

@@ -61,6 +61,8 @@ typedef struct nb__call {
     nb_call         c;
     int             n_out;
     const nb_array *out;
+    unsigned        lasting;  /* operands, as bits, that stay the same from run to run but for rare changes: weights at inference */
+    void           *prepared; /* the plan's lasting memory */
 } nb__call;
 
 typedef struct nb__plan nb__plan;
@@ -70,6 +72,10 @@ struct nb__plan {
     void      (*free_state)(nb_context *nb, void *state); /* NULL: nb_free */
     void       *state;         /* read only while running */
     size_t      scratch_bytes; /* in all, for the number of threads planned for; aligned to 64 */
+    /* What depends on lasting operands alone - packed weights - is made in call->prepared, before the first run and whenever one of them may have
+     * changed. NULL: nothing. */
+    void      (*prepare)(const nb__plan *plan, const nb__call *call, nb_pool *pool);
+    size_t      prepared_bytes;
 };
 
 /* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */

@@ -102,28 +102,35 @@ const nb__gemm_loops *nb__gemm_of(const nb__isa *isa) {
     return NULL;
 }
 
+/* Whether to keep B packed: it lasts, and packing it in each run would show. */
+static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
+    enum { MANY_ROWS = 512 };
+    return (call->lasting >> !p->swapped & 1) && p->batches == 1 && p->b[1] != 1 && p->k > 0 && p->m < MANY_ROWS;
+}
+
 /* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
  * vectors, columns of B that are dense along k by transposed blocks, others element by element. */
-static double cost(const nb__product *p, const nb__gemm_loops *g) {
+static double cost(const nb__product *p, const nb__gemm_loops *g, const nb__call *call) {
     double  m = (double)p->m, n = (double)p->n, k = (double)p->k, pieces = (double)ceil_div(p->k, NB__GEMM_DEPTH);
     int64_t vectors = ceil_div(p->n, g->lanes), blocks = ceil_div(p->m, g->rows) * ceil_div(p->n, g->width);
     double  multiply = (double)p->m * (double)vectors * k + 30 * pieces * (double)blocks;
-    double  pack_b = (p->b[1] == 1 ? 0.1 : p->b[0] == 1 ? 0.4 : 1.5) * k * n;
+    double  pack_b = (is_worth_keeping(p, call) ? 0 : p->b[1] == 1 ? 0.1 : p->b[0] == 1 ? 0.4 : 1.5) * k * n;
     double  pack_a = p->a[1] == 1 || p->n <= g->width ? 0 : p->a[0] == 1 ? 0.1 * m * k : 1.5 * m * k;
     double  write = p->c[1] == 1 ? 0 : 2 * m * n * (2 * pieces - 1);
     return multiply + pack_b + pack_a + write;
 }
 
-static void choose_roles(nb__product *p, const nb__gemm_loops *loops) {
+static void choose_roles(nb__product *p, const nb__gemm_loops *loops, const nb__call *call) {
     nb__product other = *p;
     nb__product_swap(&other);
-    if (cost(&other, loops) < cost(p, loops)) *p = other;
+    if (cost(&other, loops, call) < cost(p, loops, call)) *p = other;
 }
 
 typedef struct state {
     nb__product           p;
     const nb__gemm_loops *loops;
-    bool                  is_vector; /* m is 1, x and y are dense, and so is B along one axis */
+    bool                  is_vector;   /* m is 1, x and y are dense, and so is B along one axis */
+    bool                  is_prepared; /* B is packed in lasting memory */
 } state;
 
 typedef struct run_call {
@@ -143,6 +150,7 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     const nb_array    *in = r->call->c.in;
     nb__tile_of        t = nb__product_tile(p, tile);
     float             *pack = (float *)(r->scratch + (size_t)thread * NB__PACK_BYTES);
+    const float       *panels = r->call->prepared;
     for (int64_t batch = t.first; batch < t.last; batch++) {
         nb__matrix a = {nb__product_batch(&in[p->swapped], batch) + t.i * p->a[0], p->a[0], p->a[1]};
         nb__matrix b = {nb__product_batch(&in[!p->swapped], batch) + t.j * p->b[1], p->b[0], p->b[1]};
@@ -152,8 +160,25 @@ static void run_tile(void *arg, int64_t tile, int thread) {
         else if (r->s->is_vector)
             r->s->loops->vector(a.data, b, c.data, t.n, p->k);
         else
-            r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack);
+            r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack, r->s->is_prepared ? panels + t.j * p->k : NULL);
     }
+}
+
+static void pack_tile(void *arg, int64_t tile, int thread) {
+    const run_call    *r = arg;
+    const nb__product *p = &r->s->p;
+    int                width = r->s->loops->width;
+    int64_t            j = tile * width;
+    (void)thread;
+    r->s->loops->pack((float *)r->call->prepared + j * p->k,
+                      (nb__matrix){nb__product_batch(&r->call->c.in[!p->swapped], 0) + j * p->b[1], p->b[0], p->b[1]}, p->k,
+                      p->n - j < width ? (int)(p->n - j) : width);
+}
+
+static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
+    const state *s = plan->state;
+    run_call     r = {s, call, NULL};
+    nb__parallel(pool, ceil_div(s->p.n, s->loops->width), pack_tile, &r);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -169,8 +194,9 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
     if (s.p.n == 1 && s.p.m > 1) nb__product_swap(&s.p);
     s.is_vector = s.p.m == 1 && s.p.a[1] == 1 && s.p.c[1] == 1 && (s.p.b[0] == 1 || s.p.b[1] == 1);
     if (s.p.batches > 0) {
-        if (!s.is_vector) choose_roles(&s.p, s.loops);
+        if (!s.is_vector) choose_roles(&s.p, s.loops, call);
         nb__product_cut(&s.p);
+        s.is_prepared = !s.is_vector && is_worth_keeping(&s.p, call);
     }
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
@@ -179,5 +205,9 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
                        .run = run,
                        .state = kept,
                        .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
+    if (s.is_prepared) {
+        plan->prepare = prepare;
+        plan->prepared_bytes = (size_t)(s.p.k * ceil_div(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
+    }
     return true;
 }

@@ -270,9 +270,9 @@ nb_context *nb_program_context(const nb_program *p) { return p ? p->nb : NULL; }
 nb_program_info nb_program_describe(nb_program *p) {
     if (!p) return (nb_program_info){0};
     nb_program_info info = {.calls = p->n_steps,
-                            .workspace_bytes = (int64_t)p->workspace_bytes,
+                            .workspace_bytes = (int64_t)(p->workspace_bytes + p->prepared_bytes),
                             .unplanned_bytes = (int64_t)p->unplanned_bytes,
-                            .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at),
+                            .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at + p->prepared_bytes),
                             .output_bytes = (int64_t)p->output_bytes,
                             .flops = p->flops};
     for (int i = 0; i < p->n_kept; i++) info.kept_bytes += (int64_t)p->kept[i]->bytes;

@@ -89,8 +89,24 @@ static void guard_results(nb_program *p, const nb__step *s, bool look) {
     }
 }
 
+/* Packs lasting operands if that has not been done since they were last written. What is borrowed may go back to what it was: never sure. */
+static void prepare(nb_program *p, nb__step *s) {
+    uint64_t written = 0;
+    bool     sure = true;
+    for (int k = 0; k < s->call.c.n_in; k++) {
+        if (!(s->call.lasting >> k & 1)) continue;
+        const nb__storage *storage = p->buffer[s->buffer[k]].storage;
+        if (storage->written > written) written = storage->written;
+        if (storage->borrowed) sure = false;
+    }
+    if (sure && s->prepared == written + 1) return;
+    s->plan.prepare(&s->plan, &s->call, p->nb->pool);
+    s->prepared = sure ? written + 1 : 0;
+}
+
 static void run_step(nb_program *p, nb__step *s) {
     guard_results(p, s, false);
+    if (s->plan.prepare) prepare(p, s);
     if (s->plan.run) s->plan.run(&s->plan, &s->call, p->workspace + p->scratch_at, p->nb->pool);
     else p->node[s->node[0]].op->run(&s->call.c);
     guard_results(p, s, true);

@@ -207,8 +207,10 @@ static void windows(const nb__windows *w, nb__matrix c, int64_t m, int columns, 
 
 /* ------------------------------------------------------------------------------------------------------------------- packing */
 
-/* B[k, columns], columns <= width, as dense rows of `width` numbers, zeros beyond. */
-static void pack_panel(float *restrict to, nb__matrix b, int64_t k, int columns, int width) {
+static int panel_width(int columns) { return columns <= LANES ? LANES : WIDTH; }
+
+static void pack_panel(float *restrict to, nb__matrix b, int64_t k, int columns) {
+    int     width = panel_width(columns);
     int64_t p = 0;
     if (b.row == 1) {
         for (int j = 0; j < width; j += LANES) {
@@ -242,34 +244,37 @@ static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
 
 /* ------------------------------------------------------------------------------------------------------------------ products */
 
-/* A and B are read where they are if that is along dense columns or, for A, rows; unless what is read fell on itself in the cache, because
- * columns or rows are a multiple of a page apart. */
-static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
+/* Steps first to first + k of A and B. Both are read where they are if that is along dense columns or, for A, rows; unless what is read fell on
+ * itself in the cache, because columns or rows are a multiple of a page apart. */
+static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t first, int64_t k, bool add, float *pack,
+                  const float *panels, int64_t panel_rows) {
+    float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;
     bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % PAGE == 0);
     bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % PAGE == 0);
     float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
-    nb__windows w = {.a = a.data, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
+    nb__windows w = {.a = at_a, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
     if (packs_a) {
-        pack_rows(pack, a, m, k);
+        pack_rows(pack, (nb__matrix){at_a, a.row, a.column}, m, k);
         w = (nb__windows){.a = pack, .row = 1, .period = ROWS, .jump = piece_floats(k), .taps = 1, .k = k, .step = ROWS};
     }
     for (int64_t j = 0; j < n; j += WIDTH) {
-        int  columns = n - j < WIDTH ? (int)(n - j) : WIDTH, width = columns <= LANES ? LANES : WIDTH;
-        bool in_place = !packs_b && columns == width;
-        w.b = in_place ? b.data + j : panel;
+        int  columns = n - j < WIDTH ? (int)(n - j) : WIDTH, width = panel_width(columns);
+        bool in_place = !panels && !packs_b && columns == width;
+        if (!in_place && !panels) pack_panel(panel, (nb__matrix){at_b + j * b.column, b.row, b.column}, k, columns);
+        w.b = panels ? panels + j * panel_rows + first * width : in_place ? at_b + j : panel;
         w.step_b = in_place ? b.row : width;
-        if (!in_place) pack_panel(panel, (nb__matrix){b.data + j * b.column, b.row, b.column}, k, columns, width);
         windows(&w, (nb__matrix){c.data + j * c.column, c.row, c.column}, m, columns, add);
     }
 }
 
-static void product(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack) {
+static void product(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack,
+                    const float *panels) {
     int64_t pieces = (k + NB__GEMM_DEPTH - 1) / NB__GEMM_DEPTH, depth = (k + pieces - 1) / pieces;
     for (int64_t i = 0; i < m; i += NB__GEMM_ROWS)
         for (int64_t p = 0; p < k; p += depth)
-            piece((nb__matrix){a.data + i * a.row + p * a.column, a.row, a.column},
-                  (nb__matrix){b.data + p * b.row, b.row, b.column}, (nb__matrix){c.data + i * c.row, c.row, c.column},
-                  m - i < NB__GEMM_ROWS ? m - i : NB__GEMM_ROWS, n, k - p < depth ? k - p : depth, add || p > 0, pack);
+            piece((nb__matrix){a.data + i * a.row, a.row, a.column}, b, (nb__matrix){c.data + i * c.row, c.row, c.column},
+                  m - i < NB__GEMM_ROWS ? m - i : NB__GEMM_ROWS, n, p, k - p < depth ? k - p : depth, add || p > 0, pack, panels,
+                  k);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- vectors */
@@ -322,4 +327,4 @@ static void vector_product(const float *x, nb__matrix b, float *y, int64_t n, in
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-const nb__gemm_loops JOIN(nb__gemm_, NB__ISA) = {WIDTH, LANES, ROWS, product, windows, vector_product};
+const nb__gemm_loops JOIN(nb__gemm_, NB__ISA) = {WIDTH, LANES, ROWS, product, pack_panel, windows, vector_product};

@@ -24,9 +24,12 @@ typedef struct nb__windows {
 typedef struct nb__gemm_loops {
     int width, lanes; /* columns of a panel of B: two vectors */
     int rows;         /* of a block of C */
-    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__PACK_FLOATS, aligned to 64 bytes. An element of C
-     * is one chain of multiply-adds over k, whatever the tile it is in. */
-    void (*product)(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack);
+    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__PACK_FLOATS, aligned to 64 bytes; panels: B as packed
+     * by `pack`, panel by panel, or NULL. An element of C is one chain of multiply-adds over k, whatever the tile it is in. */
+    void (*product)(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack,
+                    const float *panels);
+    /* A panel of B: [k, columns], columns <= width, as dense rows of `width` numbers, or half as many where that is enough; zeros beyond. */
+    void (*pack)(float *to, nb__matrix b, int64_t k, int columns);
     /* C[m,columns] = A B, columns <= width, or that is added to C. */
     void (*windows)(const nb__windows *w, nb__matrix c, int64_t m, int columns, bool add);
     /* y[n] = x[k] B[k,n]; x and y are dense and either the rows or the columns of B are (B.column = 1 or B.row = 1). */
