@@ -81,6 +81,8 @@ int cli_report(nb_context *nb);
 /* A context with so many threads (0: one for each core), or NULL after a message. */
 nb_context *cli_open(int64_t threads, uint64_t seed);
 int         cli_cores(void);
+/* Whether a thread prepares batches ahead: only where it takes no core from the threads that compute. Else it costs more than it saves. */
+bool        cli_prepares_ahead(nb_context *nb);
 const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 
 /* -------------------------------------------------------------------------------------------------------------- nets, data -- */

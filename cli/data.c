@@ -25,6 +25,8 @@ int cli_cores(void) {
     return n > 256 ? 256 : n;
 }
 
+bool cli_prepares_ahead(nb_context *nb) { return nb_threads(nb) > 1 && nb_threads(nb) < cli_cores(); }
+
 const char *cli_s(int64_t n) { return n == 1 ? "" : "s"; }
 
 nb_context *cli_open(int64_t threads, uint64_t seed) {

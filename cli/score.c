@@ -5,7 +5,7 @@
 
 #include "cli.h"
 
-#define BATCH 250 /* divides the usual test sets */
+#define BATCH 100 /* divides the usual test sets; what a layer of a small net makes of it stays in the cache */
 
 struct cli_scorer {
     nb_context *nb;
@@ -30,7 +30,7 @@ cli_scorer *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double me
     shape.rank++;
     s->nb = nb;
     s->data = d;
-    s->loader = nb_loader_new(d, &(nb_loader_options){.batch = batch, .keep_last = true, .mean = mean, .std = std});
+    s->loader = nb_loader_new(d, &(nb_loader_options){.batch = batch, .keep_last = true, .mean = mean, .std = std, .no_thread = !cli_prepares_ahead(nb)});
     s->x = nb_input(nb, "images", NB_F32, shape);
     s->y = nb_input(nb, "labels", NB_I64, nb_shape(batch));
     nb_tensor *logits = nb_net_apply(net, s->x, NB_EVAL);

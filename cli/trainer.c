@@ -113,7 +113,8 @@ static bool set_up(trainer *t) {
     char                  checksum[17];
     t->loader = nb_loader_new(
         d->train,
-        &(nb_loader_options){.batch = s->batch, .shuffle = true, .seed = (uint64_t)s->seed, .mean = d->mean, .std = d->std});
+        &(nb_loader_options){.batch = s->batch, .shuffle = true, .seed = (uint64_t)s->seed, .mean = d->mean, .std = d->std,
+                             .no_thread = !cli_prepares_ahead(t->nb)});
     if (!t->loader) return false;
     t->steps = nb_loader_steps(t->loader);
     t->schedule = make_schedule(s, t->steps);

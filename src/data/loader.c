@@ -62,12 +62,21 @@ static void fill_item(const nb_loader *l, int64_t item, float *x) {
     }
 }
 
+/* Items come from anywhere in memory: the next one is on its way while this one is converted. */
+static void fetch_item(const nb_dataset *d, int64_t item) {
+    enum { LINE = 64 };
+    size_t      bytes = (size_t)d->elements * nb_dtype_size(d->dtype);
+    const char *at = d->items + (size_t)item * bytes;
+    for (size_t i = 0; i < bytes && i < 64 * LINE; i += LINE) __builtin_prefetch(at + i);
+}
+
 static void fill(const nb_loader *l, int64_t batch) {
     const nb_dataset *d = l->d;
     slot              s = l->slots[batch % SLOTS];
     int64_t           size = l->options.batch, first = batch * size, n = d->count - first < size ? d->count - first : size;
     for (int64_t i = 0; i < n; i++) {
         int64_t item = l->order[first + i];
+        if (i + 1 < n) fetch_item(d, l->order[first + i + 1]);
         fill_item(l, item, s.x + i * d->elements);
         s.y[i] = d->labels[item];
     }
