@@ -8,7 +8,7 @@
 #include "ops.h"
 #include "program.h"
 
-static void row_major(nb__node *n) {
+void nb__row_major(nb__node *n) {
     int64_t s = 1;
     for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
         n->stride[i] = s;
@@ -75,7 +75,7 @@ static const int channels_last_axes[4] = {0, 2, 3, 1};
 
 static void choose(const nb_program *p, nb__node *n, bool channels_last, bool only_transposed) {
     int axis[NB_MAX_RANK];
-    row_major(n);
+    nb__row_major(n);
     if (!channels_last) return;
     if (n->dtype == NB_F32 && (n->op == &nb__op_conv2d || n->op == &nb__op_conv2d_input_grad)) {
         nested_like(n, channels_last_axes);
@@ -107,7 +107,7 @@ static int add_copy(nb_program *p, int of) {
     *in = of;
     const nb__node *n = &p->node[of];
     nb__node copy = {.op = &nb__op_copy, .n_in = 1, .in = in, .dtype = n->dtype, .shape = n->shape, .scope = n->scope, .serial = n->serial, .step = -1, .buffer = -1};
-    row_major(&copy);
+    nb__row_major(&copy);
     copy.base = p->n_nodes;
     return nb__add_node(p, &copy);
 }
@@ -138,7 +138,7 @@ static bool resolve_view(nb_program *p, int i) {
 /* A node whose buffer can be handed out as it is: computed, row-major, nobody else's. */
 static bool is_plain(const nb_program *p, int i) {
     const nb__node *n = &p->node[i];
-    return n->source == NB__COMPUTED && n->base == i && is_row_major(n);
+    return n->source == NB__COMPUTED && n->base == i && !n->has_home && is_row_major(n);
 }
 
 static bool swaps_last_axes(const nb__node *n) {
@@ -150,10 +150,35 @@ static bool swaps_last_axes(const nb__node *n) {
     return d->size[rank - 2] == rank - 1;
 }
 
+/* Copies what does not lie in its stretch of a joined concat already. */
+static bool copy_operands(nb_program *p, int concat) {
+    for (int k = 0; k < p->node[concat].n_in; k++) {
+        int in = p->node[concat].in[k], of = p->node[in].base;
+        if (nb__dims_count(p->node[in].shape) == 0) continue;
+        int  copy;
+        bool there = p->node[of].has_home && p->node[of].lies_in == (p->node[concat].has_home ? p->node[concat].lies_in : concat);
+        if (there) {
+            int64_t axis = ((const nb__axis_attr *)p->node[concat].attr)->axis, first = 0;
+            for (int m = 0; m < k; m++) first += p->node[p->node[concat].in[m]].shape.size[axis];
+            there = p->node[in].offset == p->node[concat].offset + first * p->node[concat].stride[axis];
+            for (int a = 0; a < p->node[in].shape.rank; a++)
+                there &= p->node[in].shape.size[a] == 1 || p->node[in].stride[a] == p->node[concat].stride[a];
+        }
+        if (there) continue;
+        if ((copy = add_copy(p, in)) < 0) return false;
+        nb__lie_in(p, copy, concat, k);
+        p->order[p->n_order++] = p->node[concat].in[k] = copy;
+    }
+    return true;
+}
+
 bool nb__layout(nb_program *p, bool free_order) {
     int   n = p->n_nodes;
     /* Each node may bring one copy before it; roots and commits one each at the end. */
     size_t room = 2 * (size_t)n + (size_t)p->n_roots + (size_t)p->n_commits;
+    for (int i = 0; i < n; i++)
+        if (p->node[i].source == NB__COMPUTED && p->node[i].op == &nb__op_concat) room += (size_t)p->node[i].n_in;
+    if (free_order && !nb__find_homes(p)) return false;
     p->order = nb__program_alloc(p, room * sizeof *p->order);
     int  *users = nb__step_alloc(p->nb, (size_t)n * sizeof *users), *swapped = nb__step_alloc(p->nb, (size_t)n * sizeof *swapped);
     bool *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
@@ -175,10 +200,12 @@ bool nb__layout(nb_program *p, bool free_order) {
         if (node->is_splat) {
             memset(node->stride, 0, sizeof node->stride);
         } else if (node->source != NB__COMPUTED) {
-            row_major(node);
+            nb__row_major(node);
         } else if (node->op->kind == NB_VIEW) {
             if (!resolve_view(p, i)) return false;
-        } else {
+        } else if (node->is_joined) {
+            if (!copy_operands(p, i)) return false;
+        } else if (!node->has_home) {
             choose(p, node, free_order, users[i] > 0 && swapped[i] == users[i]);
         }
         p->order[p->n_order++] = i;

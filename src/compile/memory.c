@@ -120,7 +120,8 @@ bool nb__plan_memory(nb_program *p, bool share) {
     bool  *seen = nb__step_alloc(p->nb, n + 1); /* results that leave their step */
     int   *last = nb__step_alloc(p->nb, (n + (size_t)p->n_buffers + 1) * sizeof *last);
     bool  *gone = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1); /* its place was handed on */
-    if (!seen || !last || !gone) return false;
+    bool  *placed = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1);
+    if (!seen || !last || !gone || !placed) return false;
     for (int s = 0; s < p->n_steps; s++)
         for (int k = 0; k < p->step[s].n_nodes; k++) {
             const nb__node *node = &p->node[p->step[s].node[k]];
@@ -136,9 +137,13 @@ bool nb__plan_memory(nb_program *p, bool share) {
             nb__node *node = &p->node[i];
             bool      alone = p->step[s].n_nodes == 1;
             if (node->buffer >= 0 || !(alone || seen[i])) continue;
-            node->buffer = p->n_buffers;
-            p->buffer[p->n_buffers++] =
-                (nb__buffer){.place = NB__IN_WORKSPACE, .bytes = (size_t)nb__dims_count(node->shape) * nb_dtype_size(node->dtype)};
+            nb__node *owner = node->has_home ? &p->node[node->lies_in] : node;
+            if (owner->buffer < 0) {
+                owner->buffer = p->n_buffers;
+                p->buffer[p->n_buffers++] = (nb__buffer){.place = NB__IN_WORKSPACE,
+                                                         .bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype)};
+            }
+            node->buffer = owner->buffer;
         }
     }
     find_last_uses(p, last);
@@ -147,10 +152,11 @@ bool nb__plan_memory(nb_program *p, bool share) {
         nb__step *step = &p->step[s];
         for (int k = 0; k < step->n_nodes; k++) {
             nb__node *node = &p->node[step->node[k]];
-            if (node->buffer < 0 || p->buffer[node->buffer].place != NB__IN_WORKSPACE) continue;
+            if (node->buffer < 0 || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer]) continue;
             nb__buffer *b = &p->buffer[node->buffer];
             size_t      bytes = rounded(b->bytes);
-            int         twin = share ? dying_twin(p, s, node, last, gone) : -1;
+            int         twin = share && !node->has_home ? dying_twin(p, s, node, last, gone) : -1;
+            placed[node->buffer] = true;
             p->unplanned_bytes += bytes;
             if (twin >= 0 && may_write_over(p, s, twin, k)) {
                 b->at = p->buffer[twin].at;

@@ -48,6 +48,9 @@ typedef struct nb__node {
     int              base;     /* the node whose buffer it lies in: itself, or what it is a view of */
     int              buffer;   /* of a base */
     int              step;     /* that computes and keeps it, or -1 */
+    bool             is_joined; /* concat: its operands are computed in their places in it */
+    bool             has_home; /* computed as a part of a concat; its strides and offset are in the buffer of node lies_in */
+    int              lies_in;
 } nb__node;
 
 typedef enum nb__place {
@@ -150,6 +153,11 @@ bool nb__fuse(nb_program *p, bool fuse);
 bool nb__schedule(nb_program *p);
 bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
+
+/* home.c: operands that are computed where a concat wants them; operand `operand` of a concat, or its copy, gets its place there. */
+bool nb__find_homes(nb_program *p);
+void nb__lie_in(nb_program *p, int i, int concat, int operand);
+void nb__row_major(nb__node *n); /* layout.c: strides of rows in order */
 
 /* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one elementwise node;
  * an operand as an elementwise result sees it: broadcast axes have stride 0. */

@@ -73,6 +73,24 @@ static int64_t innermost(const nb_array *a, unsigned axes) {
     return count;
 }
 
+/* The array's shape, dense, its axes nested in memory as they are. */
+static nb_array dense_like(const nb_array *a) {
+    nb_array d = *a;
+    int      axis[NB_MAX_RANK], n = wide_axes(a, axis);
+    for (int i = 1; i < n; i++) /* by falling strides */
+        for (int k = i; k > 0 && a->stride[axis[k]] > a->stride[axis[k - 1]]; k--) {
+            int t = axis[k];
+            axis[k] = axis[k - 1];
+            axis[k - 1] = t;
+        }
+    int64_t stride = 1;
+    for (int i = n - 1; i >= 0; i--) {
+        d.stride[axis[i]] = stride;
+        stride *= a->shape[axis[i]];
+    }
+    return d;
+}
+
 static bool is_unit(int64_t elements) { return elements > 1 && elements <= NB__UNIT_MAX; }
 
 /* ------------------------------------------------------------------------------------------------------------------------------ nodes */
@@ -263,6 +281,7 @@ bool nb__lies_as(const nb__fusion *f, int group, int i, nb__part part) {
     int              mine[NB_MAX_RANK], theirs[NB_MAX_RANK], m = wide_axes(space, theirs), k = 0;
     wide_axes(&a, mine);
     if (!has_shape(&a, space, part == NB__ROW ? rows : 0)) return false;
+    if (f->p->node[i].has_home) return true; /* its kernel writes it to any strides */
     for (int t = 0; t < m; t++) {
         if (part == NB__ROW && rows >> theirs[t] & 1) continue;
         if (a.stride[mine[k++]] * row != space->stride[theirs[t]]) return false;
@@ -319,7 +338,8 @@ static bool begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *par
     unsigned          axes = reduced_axes(p, n);
     *part = NB__FULL;
     if (is_elementwise(p, n)) {
-        g->space = nb__array_of(p, i);
+        nb_array own = nb__array_of(p, i);
+        g->space = dense_like(&own);
         return true;
     }
     if (is_place(p, n, &axes)) {

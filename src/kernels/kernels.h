@@ -45,6 +45,7 @@ typedef struct nb__isa {
     nb__tile *const        *tiles;     /* by row; NULL in "reference" */
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
+    const struct nb__row_loops *row_loops;
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */

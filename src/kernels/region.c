@@ -91,21 +91,13 @@ static void splat(const tile *t, const nb__instruction *ins, void *y) {
         for (int64_t r = 0; r < rows; r++) memset((uint8_t *)y + r * row, ((const uint8_t *)t->value[ins->in[0]])[r], (size_t)row);
         return;
     }
-    float *out = y;
-    for (int64_t r = 0; r < rows; r++, out += row) {
-        const float x = ((const float *)t->value[ins->in[0]])[r];
-        for (int64_t i = 0; i < row; i++) out[i] = x;
-    }
+    t->job->region->row_loops->spread(y, t->value[ins->in[0]], rows, row);
 }
 
 static void reduce_rows(const tile *t, const nb__instruction *ins, float *y) {
-    const nb__region_plan *p = t->job->region;
-    const float           *x = t->value[ins->in[0]];
-    for (int64_t r = 0; r < t->n[NB__ROW]; r++, x += p->row) {
-        if (ins->row == NB__SUM) y[r] = (float)p->loops->sum(x, p->row);
-        else if (ins->row == NB__MAX) y[r] = p->loops->max(x, p->row);
-        else y[r] = p->loops->min(x, p->row);
-    }
+    const struct nb__row_loops *loops = t->job->region->row_loops;
+    (ins->row == NB__SUM ? loops->sum : ins->row == NB__MAX ? loops->max : loops->min)(y, t->value[ins->in[0]], t->n[NB__ROW],
+                                                                                    t->job->region->row);
 }
 
 static void add_up(const tile *t, const nb__instruction *ins, const nb__region_sum *sum) {

@@ -29,6 +29,7 @@ typedef struct nb__region_sum {
 typedef struct nb__region_plan {
     nb__tile *const        *tiles;
     const struct nb__loops *loops;
+    const struct nb__row_loops *row_loops;
     nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
     int64_t                 row;           /* elements of a row; 1 when there are none */
     int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */

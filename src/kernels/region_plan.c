@@ -194,7 +194,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
                                      (size_t)n * sizeof(nb__region_sum));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .n_in = n_in, .n_out = n_out, .threads = threads};
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .row_loops = isa->row_loops, .n_in = n_in, .n_out = n_out, .threads = threads};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);

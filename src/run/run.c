@@ -123,7 +123,16 @@ static bool fail_step(nb_program *p, const nb__step *s) {
 static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
     const nb__buffer *b = &p->buffer[s->buffer[k]];
     const nb_array   *a = &s->array[k];
-    return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k], (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
+    int64_t           count = 1, index[NB_MAX_RANK] = {0};
+    for (int i = 0; i < a->rank; i++) count *= a->shape[i];
+    if ((size_t)count * nb_dtype_size(a->dtype) >= b->bytes) /* all of its buffer, in whatever order */
+        return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k], (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
+    if (!count) return true;
+    do {
+        const char *x = (const char *)a->data + nb__offset(a, index) * (int64_t)nb_dtype_size(a->dtype);
+        if (nb__first_not_finite(a->dtype, x, 1) >= 0) return false;
+    } while (nb__next_index(a->rank, a->shape, index));
+    return true;
 }
 
 /* Runs the early steps again, each operator for itself, and names the first that makes NaN or infinity of finite operands. A constant

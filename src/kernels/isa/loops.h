@@ -25,6 +25,15 @@ struct nb__loops {
     void (*argmin_columns)(double *y, int64_t *place, const float *x, int64_t first, int64_t rows, int64_t stride, int64_t n);
 };
 
+/* Rows of n elements, n >= 1, one behind the other: their sums, extremes, and each row filled with its number. */
+struct nb__row_loops {
+    void (*sum)(float *y, const float *x, int64_t rows, int64_t n);
+    void (*max)(float *y, const float *x, int64_t rows, int64_t n);
+    void (*min)(float *y, const float *x, int64_t rows, int64_t n);
+    void (*spread)(float *y, const float *x, int64_t rows, int64_t n);
+};
+
+extern const struct nb__row_loops nb__row_loops_baseline, nb__row_loops_v3, nb__row_loops_v4;
 extern const struct nb__loops nb__loops_baseline, nb__loops_v3, nb__loops_v4;
 
 #endif
