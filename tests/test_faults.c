@@ -7,6 +7,7 @@
 
 typedef struct faulty {
     int64_t calls, fail_at;
+    int64_t in_run; /* calls until the scenario ended */
     bool    for_ever;
     int64_t live;
 } faulty;

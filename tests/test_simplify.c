@@ -156,7 +156,7 @@ static void test_constants(void **state) {
     p = same_bits(nb_tril(input(nb_shape(5, 5)), 0));
     assert_int_equal(count_all(p), 1);
     assert_int_equal(count(p, "where"), 1);
-    p = compile(nb_list_of(nb, nb_tril(input(nb_shape(300, 300)), 0)), "all"); /* too large to keep */
+    p = compile(nb_list_of(nb, nb_tril(input(nb_shape(600, 600)), 0)), "all"); /* too large to keep */
     assert_int_equal(count(p, "less_equal"), 1);
     assert_int_equal(count(same_bits(nb_mul(x, nb_expand(number(1), nb_shape(2, 3)))), "mul"), 0);
 }

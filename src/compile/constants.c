@@ -6,7 +6,7 @@
 #include "rewrite.h"
 
 enum {
-    MOST_BYTES = 1 << 16, /* of a result that is kept in full */
+    MOST_BYTES = 1 << 18, /* of a result that is kept in full */
     MOST_TERMS = 1 << 12  /* of a sum of one value */
 };
 
@@ -35,7 +35,7 @@ static nb_array broadcast(nb_array a, const nb_array *to) {
 /* Runs the node once; a splat is computed at one place. */
 static int compute(nb__rewrite *r, const nb__node *n, bool is_splat) {
     nb__node  made = *n;
-    nb_array *in = nb__step_alloc(r->p->nb, (size_t)n->n_in * sizeof *in + 1);
+    nb_array *in = nb__round_alloc(r, (size_t)n->n_in * sizeof *in + 1);
     size_t    elements = is_splat ? 1 : (size_t)nb__dims_count(n->shape);
     void     *data = nb__program_alloc(r->p, elements * nb_dtype_size(n->dtype) + NB__ALIGN);
     if (!in || !data) return -1;

@@ -44,8 +44,6 @@ static const char *copy_text(nb_program *p, const char *text) {
 }
 
 static void add_kept(nb_program *p, nb_tensor *t) {
-    for (int i = 0; i < p->n_kept; i++)
-        if (p->kept[i] == t->storage) return;
     p->kept[p->n_kept] = t->storage;
     p->kept_name[p->n_kept++] = copy_text(p, t->name);
     t->storage->users++;
@@ -114,19 +112,21 @@ static bool add(nb_program *p, nb_tensor *t, const nb__compile *how) {
     return nb__add_node(p, &n) >= 0;
 }
 
-static bool check_assigns(nb_list roots) {
+/* Each kept tensor may be assigned once. Marks them, with the place of the assign in the list. */
+static bool check_assigns(nb_context *nb, nb_list roots) {
+    uint64_t mark = ++nb->walk;
     for (int i = 0; i < roots.n; i++) {
-        nb_tensor *a = roots.at[i];
-        if (a->op->kind != NB_ASSIGN) continue;
-        for (int k = 0; k < i; k++) {
-            nb_tensor *b = roots.at[k];
-            if (b == a || b->op->kind != NB_ASSIGN || b->in[0] != a->in[0]) continue;
+        nb_tensor *a = roots.at[i], *target = a->op->kind == NB_ASSIGN ? a->in[0] : NULL;
+        if (!target) continue;
+        if (target->mark == mark && roots.at[target->index] != a) {
             nb__fail_at(a, NB_INVALID,
                         "%s is assigned twice in one program; if a layer with running values is applied twice, use a layer of its own "
                         "for each place, or NB_EVAL mode for one of them",
-                        a->in[0]->name);
+                        target->name);
             return false;
         }
+        target->mark = mark;
+        target->index = i;
     }
     return true;
 }
@@ -149,7 +149,7 @@ bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
         if (nb__refuse(nb, roots.at[i], i, "nb_compile")) return false;
     int given = roots.n;
     if (!how->arguments) roots = with_updates(nb, roots);
-    if (!roots.n || !check_assigns(roots)) return false;
+    if (!roots.n || !check_assigns(nb, roots)) return false;
     /* A program computes anew what nb_eval has looked at already: kept tensors change between its runs. */
     nb_list graph = nb__walk(nb, roots, how->arguments);
     if (!graph.n) return false;
@@ -161,20 +161,23 @@ bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
     p->commit = nb__program_alloc(p, (size_t)roots.n * sizeof *p->commit);
     p->output = nb__program_alloc(p, (size_t)roots.n * sizeof *p->output);
     if (!p->kept || !p->kept_name || !p->root || !p->commit || !p->output) return false;
+    bool *seen = nb__step_alloc(nb, (size_t)graph.n);
+    if (!seen) return false;
     for (int i = 0; i < graph.n; i++)
         if (!add(p, graph.at[i], how)) return false;
     if (!how->arguments && !number_random_nodes(p)) return false;
     p->n_roots = given;
     for (int i = 0; i < roots.n; i++) {
         nb_tensor *t = roots.at[i];
-        bool       is_assign = t->op->kind == NB_ASSIGN, seen = false;
+        bool       is_assign = t->op->kind == NB_ASSIGN;
         if (i < given) {
             p->root[i] = is_assign ? -1 : (int)t->index;
             p->output[i] = is_assign ? t->in[0] : output_header(p, t);
             if (!p->output[i]) return false;
         }
-        for (int k = 0; k < i; k++) seen |= roots.at[k] == t;
-        if (is_assign && !seen) p->commit[p->n_commits++] = (nb__commit){t->in[0]->storage, (int)t->in[1]->index};
+        if (is_assign && !seen[t->index])
+            p->commit[p->n_commits++] = (nb__commit){t->in[0]->storage, (int)t->in[1]->index, (int)t->in[0]->index};
+        seen[t->index] = true;
     }
     return true;
 }

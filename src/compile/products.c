@@ -238,10 +238,9 @@ static int replace(int n, int *term, const int *place, int count, int made) {
 }
 
 int nb__products_rule(nb__rewrite *r, int n, int *term, const bool *once) {
-    nb_context *nb = r->p->nb;
-    size_t      room = (size_t)n + 1;
-    pair       *all = nb__step_alloc(nb, 2 * room * sizeof *all), *rest = all + room;
-    int        *place = nb__step_alloc(nb, 2 * room * sizeof *place), *scratch = place + room;
+    size_t room = (size_t)n + 1;
+    pair  *all = nb__round_alloc(r, 2 * room * sizeof *all), *rest = all + room;
+    int   *place = nb__round_alloc(r, 2 * room * sizeof *place), *scratch = place + room;
     if (!all || !place) return -1;
     for (int products = 0; products < 2; products++) {
         int count = gather(r, n, term, once, products, all, place);

@@ -91,6 +91,7 @@ typedef struct nb__step {
 typedef struct nb__commit {
     nb__storage *storage;
     int          node;
+    int          leaf; /* its old value */
 } nb__commit;
 
 /* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
@@ -166,7 +167,7 @@ void     nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a);
 bool     nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *region);
 nb_array nb__broadcast_to(nb_array a, const nb_array *space);
 
-/* simplify.c: FNV-1a of bytes, going on from h. */
+/* simplify.c: of bytes, by words as in FNV-1a, going on from h. */
 #define NB__HASH_START UINT64_C(14695981039346656037)
 uint64_t nb__hash(uint64_t h, const void *data, size_t n);
 

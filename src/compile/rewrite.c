@@ -30,10 +30,12 @@ static bool equal(const nb__node *a, const nb__node *b) {
 
 /* ------------------------------------------------------------------------------------------------------------------ the list */
 
+void *nb__round_alloc(nb__rewrite *r, size_t size) { return nb__arena_alloc(r->p->nb, &r->memory[r->turn], size); }
+
 static bool grow(nb__rewrite *r) {
     int       room = r->room ? 2 * r->room : r->n_old + 64;
-    nb__node *node = nb__step_alloc(r->p->nb, (size_t)room * sizeof *node);
-    int      *number = nb__step_alloc(r->p->nb, 3 * (size_t)room * sizeof *number);
+    nb__node *node = nb__round_alloc(r, (size_t)room * sizeof *node);
+    int      *number = nb__round_alloc(r, 3 * (size_t)room * sizeof *number);
     if (!node || !number) return false;
     if (r->n) {
         memcpy(node, r->node, (size_t)r->n * sizeof *node);
@@ -74,7 +76,7 @@ static int append(nb__rewrite *r, const nb__node *node) {
 }
 
 int nb__emit(nb__rewrite *r, const nb__node *node) {
-    bool is_fixed = node->is_watched || node->source != NB__COMPUTED || !r->algebra;
+    bool is_fixed = node->is_watched || node->source != NB__COMPUTED || r->level < NB__LOCAL;
     if (!is_fixed) {
         int made = nb__fold_rule(r, node);
         if (made < 0) made = nb__views_rule(r, node);
@@ -118,7 +120,7 @@ int nb__make(nb__rewrite *r, const nb_op *op, int n_in, const int *in, nb_dtype 
     for (int k = 0; k < n_in; k++)
         if (in[k] < 0) return -1;
     n.n_in = n_in;
-    n.in = nb__step_alloc(r->p->nb, (size_t)n_in * sizeof *in + 1);
+    n.in = nb__round_alloc(r, (size_t)n_in * sizeof *in + 1);
     void *copy = attr && op->attr_size ? nb__program_alloc(r->p, op->attr_size) : NULL;
     if (!n.in || (attr && op->attr_size && !copy)) return -1;
     memcpy(n.in, in, (size_t)n_in * sizeof *in);

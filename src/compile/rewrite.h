@@ -8,6 +8,7 @@
 
 /* What a round may do beside merging equal nodes. Each level adds to those before; the next begins when nothing is left to do. */
 enum {
+    NB__MERGE,    /* nothing else: a constant is then computed once */
     NB__LOCAL,    /* rules that look at a node and its operands */
     NB__PARTS,    /* sums of parts become concats */
     NB__PRODUCTS, /* sums of products become one product; norms are folded into weights */
@@ -17,7 +18,7 @@ enum {
 
 typedef struct nb__rewrite {
     nb_program     *p;
-    bool            merge, algebra;
+    bool            merge;
     int             level;
     bool            changed;
     int             n_old;
@@ -31,10 +32,14 @@ typedef struct nb__rewrite {
     int            *joined, *position; /* of each new node: the concat that holds it, -1; as which operand */
     int            *bucket;
     size_t          n_buckets;
-    const nb__node *from;  /* the old node that is rewritten: what is made for it carries its scope */
+    const nb__node *from;      /* the old node that is rewritten: what is made for it carries its scope */
+    nb__arena       memory[2]; /* of this round and the last, by turns */
+    int             turn;
     int            *terms; /* room for 2 n_old + 2 numbers, for rules */
 } nb__rewrite;
 
+/* Zeroed memory for this round and the next; NULL: the context has failed. */
+void *nb__round_alloc(nb__rewrite *r, size_t size);
 /* A node of the new list, or an equal one that is there already, or what the rules make of it. -1: no memory, the context has failed. */
 int nb__emit(nb__rewrite *r, const nb__node *node);
 /* A new node of an operator; attr is copied. */

@@ -55,37 +55,52 @@ static bool late_last(nb_program *p) {
     return true;
 }
 
-/* Whether step s, which computes node v, may write over kept storage that node `leaf` reads. */
-static bool may_overwrite(const nb_program *p, int leaf, int v) {
+/* The last step that reads each node's buffer, by the node whose buffer it is; -1. */
+static int *last_readers(const nb_program *p) {
+    int *last = nb__step_alloc(p->nb, (size_t)p->n_nodes * sizeof *last + 1);
+    for (int i = 0; last && i < p->n_nodes; i++) last[i] = -1;
+    for (int s = 0; last && s < p->n_steps; s++) {
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            const nb__node *n = &p->node[p->step[s].node[k]];
+            for (int m = 0; m < n->n_in; m++) last[p->node[n->in[m]].base] = s;
+        }
+    }
+    return last;
+}
+
+/* Whether the step that computes node v may write over kept storage that node `leaf` reads: no later one reads it, and the step itself may
+ * read element i until it has written element i. */
+static bool may_overwrite(const nb_program *p, int leaf, int v, const int *last) {
     int             late = p->node[v].step;
     const nb__node *value = &p->node[v];
     bool            written = false; /* by the members of the step so far */
-    for (int s = late; s < p->n_steps; s++) {
-        for (int k = 0; k < p->step[s].n_nodes; k++) {
-            const nb__node *n = &p->node[p->step[s].node[k]];
-            for (int m = 0; m < n->n_in; m++) {
-                const nb__node *in = &p->node[n->in[m]];
-                if (in->base != leaf) continue;
-                /* The step itself may read element i until it has written element i. */
-                if (s > late || written || in->offset || !nb__dims_equal(in->shape, value->shape) || memcmp(in->stride, value->stride, sizeof in->stride))
-                    return false;
-            }
-            written |= p->step[s].node[k] == v;
+    if (last[leaf] > late) return false;
+    for (int k = 0; k < p->step[late].n_nodes; k++) {
+        const nb__node *n = &p->node[p->step[late].node[k]];
+        for (int m = 0; m < n->n_in; m++) {
+            const nb__node *in = &p->node[n->in[m]];
+            if (in->base != leaf) continue;
+            if (written || in->offset || !nb__dims_equal(in->shape, value->shape) || memcmp(in->stride, value->stride, sizeof in->stride))
+                return false;
         }
+        written |= p->step[late].node[k] == v;
     }
     return true;
 }
 
-static void place_commits(nb_program *p, const int *leaf_of) {
+static bool place_commits(nb_program *p) {
+    const int *last = last_readers(p);
+    if (!last) return false;
     for (int c = 0; c < p->n_commits; c++) {
         nb__commit *commit = &p->commit[c];
         nb__node   *value = &p->node[commit->node];
         bool        free_value = p->step[value->step].is_late && value->buffer < 0;
-        int         leaf = leaf_of[c];
-        if (!free_value || (leaf >= 0 && !may_overwrite(p, leaf, commit->node))) continue;
+        bool        is_read = !p->node[commit->leaf].is_dead;
+        if (!free_value || (is_read && !may_overwrite(p, commit->leaf, commit->node, last))) continue;
         value->buffer = p->n_buffers;
         p->buffer[p->n_buffers++] = (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage};
     }
+    return true;
 }
 
 static bool list_watched(nb_program *p) {
@@ -101,10 +116,8 @@ static bool list_watched(nb_program *p) {
 bool nb__schedule(nb_program *p) {
     if (!mark_late(p) || !late_last(p)) return false;
     p->buffer = nb__program_alloc(p, ((size_t)p->n_nodes + 1) * sizeof *p->buffer);
-    int *leaf_of = nb__step_alloc(p->nb, (size_t)p->n_commits * sizeof *leaf_of + 1);
-    if (!p->buffer || !leaf_of) return false;
+    if (!p->buffer) return false;
     int argument = 0;
-    for (int c = 0; c < p->n_commits; c++) leaf_of[c] = -1;
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
         if (n->source == NB__ARGUMENT) argument++;
@@ -115,8 +128,6 @@ bool nb__schedule(nb_program *p) {
         if (n->source == NB__KEPT_LEAF) {
             b->place = NB__IN_KEPT;
             b->storage = n->kept->storage;
-            for (int c = 0; c < p->n_commits; c++)
-                if (p->commit[c].storage == b->storage) leaf_of[c] = i;
         } else if (n->source == NB__CONSTANT) {
             b->place = NB__IN_CONSTANT;
             b->data = n->data;
@@ -132,6 +143,5 @@ bool nb__schedule(nb_program *p) {
         p->buffer[p->n_buffers++] = (nb__buffer){
             .place = NB__IN_OUTPUT, .number = i, .bytes = (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)};
     }
-    place_commits(p, leaf_of);
-    return list_watched(p);
+    return place_commits(p) && list_watched(p);
 }

@@ -9,8 +9,13 @@ enum { MOST_ROUNDS = 24 };
 
 uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
     const unsigned char *b = data;
-    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 1099511628211u; /* FNV-1a */
-    return h;
+    for (uint64_t word; n >= sizeof word; n -= sizeof word, b += sizeof word) {
+        memcpy(&word, b, sizeof word);
+        h = (h ^ word) * 1099511628211u;
+        h ^= h >> 29; /* a product's low bits do not depend on the high ones */
+    }
+    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 1099511628211u;
+    return h ^ h >> 32;
 }
 
 static void mark_dead(nb_program *p) {
@@ -46,15 +51,24 @@ static void count_users(nb__rewrite *r) {
     for (int i = 0; i < p->n_commits; i++) r->users[p->commit[i].node]++;
 }
 
-static bool begin(nb__rewrite *r, nb_program *p) {
-    size_t n = (size_t)p->n_nodes;
-    *r = (nb__rewrite){.p = p, .n_old = p->n_nodes, .old = p->node, .n_buckets = 64};
+static bool begin(nb__rewrite *r, bool merge, int level) {
+    nb_program *p = r->p;
+    size_t      n = (size_t)p->n_nodes;
+    *r = (nb__rewrite){.p = p,
+                       .merge = merge,
+                       .level = level,
+                       .n_old = p->n_nodes,
+                       .old = p->node,
+                       .n_buckets = 64,
+                       .memory = {r->memory[0], r->memory[1]},
+                       .turn = !r->turn};
+    nb__arena_reset(&r->memory[r->turn]);
     while (r->n_buckets < 2 * n) r->n_buckets *= 2;
-    r->users = nb__step_alloc(p->nb, n * sizeof(int));
-    r->user = nb__step_alloc(p->nb, n * sizeof(int));
-    r->to = nb__step_alloc(p->nb, n * sizeof(int));
-    r->terms = nb__step_alloc(p->nb, (2 * n + 2) * sizeof(int));
-    r->bucket = nb__step_alloc(p->nb, r->n_buckets * sizeof(int));
+    r->users = nb__round_alloc(r, n * sizeof(int));
+    r->user = nb__round_alloc(r, n * sizeof(int));
+    r->to = nb__round_alloc(r, n * sizeof(int));
+    r->terms = nb__round_alloc(r, (2 * n + 2) * sizeof(int));
+    r->bucket = nb__round_alloc(r, r->n_buckets * sizeof(int));
     if (!r->users || !r->user || !r->to || !r->terms || !r->bucket) return false;
     for (size_t i = 0; i < r->n_buckets; i++) r->bucket[i] = -1;
     count_users(r);
@@ -78,11 +92,11 @@ static int translate(nb__rewrite *r, int i) {
     nb__node n = r->old[i];
     r->from = &r->old[i];
     if (nb__is_computed(&n, &nb__op_full) && !make_splat(r->p, &n)) return -1;
-    if (r->algebra && !n.is_watched) {
+    if (!n.is_watched) {
         int made = nb__sums_rule(r, i);
         if (made >= 0) return made;
     }
-    n.in = nb__step_alloc(r->p->nb, (size_t)n.n_in * sizeof *n.in + 1);
+    n.in = nb__round_alloc(r, (size_t)n.n_in * sizeof *n.in + 1);
     if (!n.in) return -1;
     for (int k = 0; k < n.n_in; k++) n.in[k] = r->to[r->old[i].in[k]];
     return nb__emit(r, &n);
@@ -101,7 +115,10 @@ static bool rebuild(nb__rewrite *r) {
     nb_program *p = r->p;
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) p->root[i] = r->to[p->root[i]];
-    for (int i = 0; i < p->n_commits; i++) p->commit[i].node = r->to[p->commit[i].node];
+    for (int i = 0; i < p->n_commits; i++) {
+        p->commit[i].node = r->to[p->commit[i].node];
+        p->commit[i].leaf = r->to[p->commit[i].leaf];
+    }
     p->node = r->node;
     p->n_nodes = r->n;
     mark_dead(p);
@@ -125,19 +142,22 @@ static bool settle(nb_program *p, const nb__rewrite *last) {
     return true;
 }
 
+/* Rounds, level by level. */
+static bool rewrite(nb__rewrite *r, bool merge, bool algebra) {
+    for (int round = 0, level = NB__MERGE; round < MOST_ROUNDS && level < NB__LEVELS; round++) {
+        if (!begin(r, merge, level) || !rebuild(r)) return false;
+        if (!algebra) break;
+        if (!r->changed) level++;
+    }
+    return settle(r->p, r);
+}
+
 bool nb__simplify(nb_program *p, bool merge, bool algebra) {
     for (int i = 0; i < p->n_nodes; i++) p->node[i].is_watched &= p->check_finite;
     mark_dead(p);
     if (!merge && !algebra) return true;
-    nb__rewrite r = {0};
-    for (int round = 0, level = NB__LOCAL; round < MOST_ROUNDS && level < NB__LEVELS; round++) {
-        if (!begin(&r, p)) return false;
-        r.merge = merge;
-        r.algebra = algebra;
-        r.level = level;
-        if (!rebuild(&r)) return false;
-        if (!algebra) break;
-        if (!r.changed && round) level++;
-    }
-    return settle(p, &r);
+    nb__rewrite r = {.p = p};
+    bool        good = rewrite(&r, merge, algebra);
+    for (int k = 0; k < 2; k++) nb__arena_free(p->nb, &r.memory[k]);
+    return good;
 }

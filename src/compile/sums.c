@@ -164,15 +164,14 @@ static int join_parts(nb__rewrite *r, int n, int *term, bool *once, part *list, 
 int nb__sums_rule(nb__rewrite *r, int old) {
     const nb__node *last = &r->old[old];
     if (r->level < NB__PARTS || !is_add(last) || last->is_watched || is_inner(r, old)) return -1;
-    int         before = collect(r, old), n = before, *old_term = r->terms;
-    size_t      room = (size_t)n + 1;
-    nb_context *nb = r->p->nb;
+    int    before = collect(r, old), n = before, *old_term = r->terms;
+    size_t room = (size_t)n + 1;
     for (int k = 0; k < n; k++)
         if (!nb__dims_equal(r->old[old_term[k]].shape, last->shape)) return -1;
-    int    *term = nb__step_alloc(nb, room * sizeof *term), *scratch = nb__step_alloc(nb, 2 * room * sizeof *scratch);
-    bool   *once = nb__step_alloc(nb, room);
-    viewed *views = nb__step_alloc(nb, room * sizeof *views);
-    part   *parts = nb__step_alloc(nb, room * sizeof *parts);
+    int    *term = nb__round_alloc(r, room * sizeof *term), *scratch = nb__round_alloc(r, 2 * room * sizeof *scratch);
+    bool   *once = nb__round_alloc(r, room);
+    viewed *views = nb__round_alloc(r, room * sizeof *views);
+    part   *parts = nb__round_alloc(r, room * sizeof *parts);
     if (!term || !scratch || !once || !views || !parts) return -1;
     for (int k = 0; k < n; k++) {
         term[k] = r->to[old_term[k]];
