@@ -7,7 +7,6 @@
 
 typedef struct faulty {
     int64_t calls, fail_at;
-    int64_t in_run; /* calls until the scenario ended */
     bool    for_ever;
     int64_t live;
 } faulty;
@@ -180,8 +179,8 @@ static void fail_each(scenario *run, const char *name) {
             attempt(run, path, &f, &good);
             made_up += good;
         }
-        /* Hardly anything is to be had without its memory. */
-        assert_true(made_up <= total / 4 + 4);
+        /* Hardly anything is to be had without its memory, but for an arena, which asks again for less. */
+        assert_true(made_up <= total / 3 + 4);
     }
     printf("%s: each of %lld allocations failed\n", name, (long long)total);
     unlink(path);
