@@ -198,6 +198,17 @@ static void test_masks(void **state) {
     nb_close(nb);
 }
 
+/* A causal step does not see a later one, even if that is NaN. */
+static void test_hidden_nan(void **state) {
+    (void)state;
+    nb_context  *nb = nb_open(NULL);
+    static float keys[] = {1, 2, NAN, 4};
+    nb_tensor   *q = nb_ones(nb, NB_F32, nb_shape(2, 2)), *k = nb_from(nb, NB_F32, nb_shape(2, 2), keys);
+    const float *y = nb_data(nb_attention(q, k, q, &(nb_attention_options){.causal = true}));
+    assert_true(y[0] == 1 && y[1] == 1 && isnan(y[2]));
+    nb_close(nb);
+}
+
 static nb_tensor *apply(nb_context *nb, nb_list in, void *user) {
     (void)nb;
     return nb_layer_apply(user, in.at[0], NB_TRAIN);
@@ -246,7 +257,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_presets),     cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_repeat),
         cmocka_unit_test(test_errors),      cmocka_unit_test(test_direction), cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_derivatives), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_derivatives), cmocka_unit_test(test_files),     cmocka_unit_test(test_hidden_nan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,14 +52,16 @@ static bool attention_fits(nb_context *nb, const nb_tensor *q, const nb_tensor *
     return false;
 }
 
-/* s [...,T,S] with what may not be seen at -infinity. The causal part is one constant [T,S], added to all of s: that is as cheap as the
- * forward pass gets, and nothing at all in the backward pass. */
+/* s [...,T,S], and -infinity where `seen` (bool) is false: whatever stands there, NaN too, is never looked at. */
+static nb_tensor *hide(nb_tensor *s, nb_tensor *seen) { return nb_where(seen, s, nb_number(s->nb, -INFINITY)); }
+
+/* s with what may not be seen at -infinity. The causal part is one constant [T,S] for all of s. */
 static nb_tensor *masked(nb_tensor *s, const nb_attention_options *o) {
     nb_context *nb = s->nb;
     nb_tensor  *mask = o->mask;
     if (o->causal) {
-        nb_dims square = nb_shape(nb_size(s, -2), nb_size(s, -1));
-        s = nb_add(s, nb_triu(nb_full(nb, s->dtype, square, -INFINITY), 1));
+        nb_tensor *row = nb_unsqueeze(nb_arange(nb, NB_F32, 0, (double)nb_size(s, -2), 1), 1);
+        s = hide(s, nb_greater_equal(row, nb_arange(nb, NB_F32, 0, (double)nb_size(s, -1), 1)));
     }
     if (!mask) return s;
     nb_dims both;
@@ -67,7 +69,7 @@ static nb_tensor *masked(nb_tensor *s, const nb_attention_options *o) {
     if (!nb__broadcast(s->shape, mask->shape, &both) || !nb__dims_equal(s->shape, both))
         return nb_fail(nb, NB_INVALID, "attention: the mask %s does not broadcast to the scores %s",
                        nb__dims_text(mask->shape).at, nb__dims_text(s->shape).at);
-    return mask->dtype == NB_BOOL ? nb_where(mask, s, nb_number(nb, -INFINITY)) : nb_add(s, mask);
+    return mask->dtype == NB_BOOL ? hide(s, mask) : nb_add(s, mask);
 }
 
 nb_tensor *nb_attention(nb_tensor *q, nb_tensor *k, nb_tensor *v, const nb_attention_options *options) {
