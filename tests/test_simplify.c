@@ -317,6 +317,78 @@ static void test_products_that_stay(void **state) {
     assert_int_equal(count(p, "add"), 1);
 }
 
+/* ---------------------------------------------------------------------------------------------------------------- folded norms */
+
+/* Scale and shift of channels, as a batch norm at rest applies them. */
+static nb_tensor *norm(nb_tensor *x, nb_dims by) {
+    nb_tensor *mean = input(by), *variance = nb_square(input(by)), *gamma = input(by), *beta = input(by);
+    return nb_add(nb_mul(nb_sub(x, mean), nb_mul(gamma, nb_rsqrt(nb_add(variance, number(0.1))))), beta);
+}
+
+static nb_tensor *convolve(nb_tensor *x, nb_tensor *w) { return nb_conv2d(x, w, NULL, &(nb_conv2d_options){.padding = {1, 1}}); }
+
+static void test_folded_norms(void **state) {
+    (void)state;
+    nb_tensor  *x = input(nb_shape(4, 2, 9, 8)), *w = input(nb_shape(4, 2, 3, 3)), *b = input(nb_shape(4, 1, 1));
+    nb_program *p = compare(nb_list_of(nb, nb_relu(norm(nb_add(convolve(x, w), b), nb_shape(1, 4, 1, 1)))), 1e-5);
+    assert_int_equal(count(p, "conv2d"), 1);
+    int images = 0; /* convolution, addition, relu, and the copy that is handed out */
+    for (int i = 0; i < p->n_nodes; i++)
+        images +=
+            p->node[i].source == NB__COMPUTED && !p->node[i].is_dead && nb__dims_equal(p->node[i].shape, nb_shape(4, 4, 9, 8));
+    assert_int_equal(images, 4);
+    /* A product: its columns. With W too large to be scaled each time, two operators are left. */
+    p = compare(
+        nb_list_of(nb, norm(nb_linear(input(nb_shape(100, 6)), input(nb_shape(5, 6)), input(nb_shape(5))), nb_shape(1, 5))),
+        1e-5);
+    assert_int_equal(count(p, "matmul"), 1);
+    int few = count_all(p);
+    p = compare(nb_list_of(nb, norm(nb_linear(input(nb_shape(2, 6)), input(nb_shape(5, 6)), input(nb_shape(5))), nb_shape(1, 5))),
+                1e-5);
+    assert_int_equal(count_all(p), few);
+    assert_int_equal(count(p, "mul"), count(compile(nb_list_of(nb, norm(x, nb_shape(1, 2, 1, 1))), "none"), "mul") + 1);
+    /* One number for all channels. */
+    compare(nb_list_of(nb, nb_add(nb_mul(convolve(x, w), number(3)), number(2))), 1e-5);
+    compare(nb_list_of(nb, nb_sub(nb_div(convolve(x, w), input(nb_shape(4, 1, 1))), number(2))), 1e-3);
+}
+
+/* With other readers of the convolution or its weights, or scales that depend on the data, the norm stays. */
+static void test_norms_that_stay(void **state) {
+    (void)state;
+    nb_dims     by = nb_shape(1, 4, 1, 1);
+    nb_tensor  *x = input(nb_shape(3, 2, 9, 8)), *w = input(nb_shape(4, 2, 3, 3)), *y = convolve(x, w);
+    nb_program *p = compare(nb_list_of(nb, norm(y, by), y), 1e-5);
+    assert_int_equal(count(p, "sub"), 1);
+    assert_int_equal(count(p, "conv2d"), 1);
+    nb_tensor *z = norm(convolve(x, w), by), *g = gradient(total(nb_square(z)), w);
+    p = compare(nb_list_of(nb, z, g), 1e-5);
+    assert_int_equal(count(p, "conv2d"), 1);
+    nb_tensor *scale = nb_mean(nb_slice(x, 1, 0, 1, 1), nb_axes(), false);
+    p = compare(nb_list_of(nb, nb_mul(nb_add(convolve(x, w), number(1)), scale)), 1e-5);
+    assert_int_equal(count(p, "mul"), 1);
+    assert_int_equal(count(p, "add"), 1);
+    p = compare(nb_list_of(nb, norm(convolve(x, w), by), nb_square(w)), 1e-5); /* W as a result of its own */
+    assert_int_equal(count(p, "sub"), 1);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- attention */
+
+/* Heads side by side again, [N,T,heads d]: the products write them there, so that no copy is made. */
+static void test_heads(void **state) {
+    (void)state;
+    nb_tensor  *a = nb_exp(input(nb_shape(2, 3, 7, 5))), *b = nb_exp(input(nb_shape(2, 3, 5, 4))), *w = input(nb_shape(6, 12));
+    nb_tensor  *y = nb_reshape(nb_transpose(nb_matmul(a, b), 1, 2), nb_shape(2, 7, 12));
+    nb_program *p = compare(nb_list_of(nb, nb_neg(nb_linear(y, w, NULL))), 1e-5);
+    assert_int_equal(count(p, "copy"), 0);
+    y = nb_reshape(nb_transpose(nb_mul(nb_matmul(a, b), number(0.3)), 1, 2), nb_shape(2, 7, 12));
+    p = compare(nb_list_of(nb, nb_neg(nb_linear(y, w, NULL))), 1e-5);
+    assert_int_equal(count(p, "copy"), 0);
+    /* Seen in two orders, and as a result. */
+    nb_tensor *c = nb_matmul(a, b), *d = nb_transpose(c, 1, 2), *e = nb_transpose(c, 2, 3);
+    compare(nb_list_of(nb, nb_neg(nb_reshape(d, nb_shape(2, 84))), nb_neg(nb_reshape(e, nb_shape(2, 84)))), 1e-5);
+    compare(nb_list_of(nb, nb_neg(nb_reshape(d, nb_shape(2, 84))), c), 1e-5);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------ the pass */
 
 /* Each word of NABLA_PASSES alone and all but it give the same results. */
@@ -366,6 +438,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_products, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_products_are_views, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_products_that_stay, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_folded_norms, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_norms_that_stay, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_heads, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_watched, open_context, close_context),
     };

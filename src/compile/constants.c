@@ -1,6 +1,6 @@
-/* constants.c: what is known before the first run is computed now, by the operator's reference: elementwise work, casts and sums of constants
- * that are the same everywhere, and small ranges with what is made of them (a causal mask). The result is the reference's; a kernel may differ
- * from it in the last bits. */
+/* constants.c: what is known before the first run is computed now, by the operator's reference: elementwise work, casts and
+ * sums of constants that are the same everywhere, and small ranges with what is made of them (a causal mask). The result is
+ * the reference's; a kernel may differ from it in the last bits. */
 #include <string.h>
 
 #include "rewrite.h"

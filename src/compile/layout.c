@@ -73,7 +73,8 @@ static int leader(const nb_program *p, const nb__node *n) {
 
 static const int channels_last_axes[4] = {0, 2, 3, 1};
 
-static void choose(const nb_program *p, nb__node *n, bool channels_last, bool only_transposed) {
+/* shown_as: the axes of the one permute through which all users see the result; NULL. A product is then written in that order. */
+static void choose(const nb_program *p, nb__node *n, bool channels_last, const nb_dims *shown_as) {
     int axis[NB_MAX_RANK];
     nb__row_major(n);
     if (!channels_last) return;
@@ -81,10 +82,8 @@ static void choose(const nb_program *p, nb__node *n, bool channels_last, bool on
         nested_like(n, channels_last_axes);
         return;
     }
-    if (n->op == &nb__op_matmul && n->shape.rank >= 2 && only_transposed) {
-        for (int i = 0; i < n->shape.rank; i++) axis[i] = i;
-        axis[n->shape.rank - 1] = (int)n->shape.rank - 2;
-        axis[n->shape.rank - 2] = (int)n->shape.rank - 1;
+    if (n->op == &nb__op_matmul && shown_as) {
+        for (int i = 0; i < n->shape.rank; i++) axis[i] = (int)shown_as->size[i];
         nested_like(n, axis);
         return;
     }
@@ -141,13 +140,36 @@ static bool is_plain(const nb_program *p, int i) {
     return n->source == NB__COMPUTED && n->base == i && !n->has_home && is_row_major(n);
 }
 
-static bool swaps_last_axes(const nb__node *n) {
-    int rank = (int)n->shape.rank;
-    if (n->op != &nb__op_permute || rank < 2) return false;
-    const nb_dims *d = &((const nb__dims_attr *)n->attr)->dims;
-    for (int i = 0; i < rank - 2; i++)
-        if (d->size[i] != i) return false;
-    return d->size[rank - 2] == rank - 1;
+/* How node n wants operand k to lie: in the order of a permute, or as its own users want it, if it is elementwise work on one tensor and
+ * single numbers. */
+static const nb_dims *wanted_order(const nb_program *p, const nb__node *n, int k, const nb_dims *own) {
+    if (n->op == &nb__op_permute) return &((const nb__dims_attr *)n->attr)->dims;
+    if (nb__row_of(n->op) < 0 || !own || !nb__dims_equal(p->node[n->in[k]].shape, n->shape)) return NULL;
+    for (int m = 0; m < n->n_in; m++)
+        if (m != k && nb__dims_count(p->node[n->in[m]].shape) != 1) return NULL;
+    return own;
+}
+
+/* The order that all users of each node want, NULL when there is none. */
+static const nb_dims **find_orders(const nb_program *p) {
+    const nb_dims **order = nb__step_alloc(p->nb, (size_t)p->n_nodes * sizeof *order + 1);
+    bool           *used = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    if (!order || !used) return NULL;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) used[p->root[i]] = true;
+    for (int i = 0; i < p->n_commits; i++) used[p->commit[i].node] = true;
+    for (int i = p->n_nodes - 1; i >= 0; i--) { /* users come first */
+        const nb__node *n = &p->node[i];
+        if (n->is_dead || n->source != NB__COMPUTED) continue;
+        for (int k = 0; k < n->n_in; k++) {
+            int            in = n->in[k];
+            const nb_dims *wanted = wanted_order(p, n, k, order[i]);
+            bool           agrees = !used[in] || (wanted && order[in] && nb__dims_equal(*wanted, *order[in]));
+            order[in] = agrees ? wanted : NULL;
+            used[in] = true;
+        }
+    }
+    return order;
 }
 
 /* Copies what does not lie in its stretch of a joined concat already. */
@@ -180,19 +202,9 @@ bool nb__layout(nb_program *p, bool free_order) {
         if (p->node[i].source == NB__COMPUTED && p->node[i].op == &nb__op_concat) room += (size_t)p->node[i].n_in;
     if (free_order && !nb__find_homes(p)) return false;
     p->order = nb__program_alloc(p, room * sizeof *p->order);
-    int  *users = nb__step_alloc(p->nb, (size_t)n * sizeof *users), *swapped = nb__step_alloc(p->nb, (size_t)n * sizeof *swapped);
-    bool *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
-    if (!p->order || !users || !swapped || !taken) return false;
-    for (int i = 0; i < n; i++) {
-        if (p->node[i].is_dead) continue;
-        for (int k = 0; k < p->node[i].n_in; k++) {
-            users[p->node[i].in[k]]++;
-            swapped[p->node[i].in[k]] += swaps_last_axes(&p->node[i]);
-        }
-    }
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) users[p->root[i]]++;
-    for (int i = 0; i < p->n_commits; i++) users[p->commit[i].node]++;
+    const nb_dims **shown_as = find_orders(p);
+    bool           *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
+    if (!p->order || !shown_as || !taken) return false;
     for (int i = 0; i < n; i++) {
         nb__node *node = &p->node[i];
         node->base = i;
@@ -206,7 +218,7 @@ bool nb__layout(nb_program *p, bool free_order) {
         } else if (node->is_joined) {
             if (!copy_operands(p, i)) return false;
         } else if (!node->has_home) {
-            choose(p, node, free_order, users[i] > 0 && swapped[i] == users[i]);
+            choose(p, node, free_order, shown_as[i]);
         }
         p->order[p->n_order++] = i;
     }

@@ -3,17 +3,19 @@
  *   sum of A_t^T B_t         A^T B, with the A_t one below the other in A, the B_t in B
  *   sum of column sums of B_t    column sums of B
  *
- * One product of k n_t inner terms reads and writes the result once instead of n_t times, and is larger. Where the A_t or B_t are slices of one
- * node, or operands of one concat (hidden states that were stacked, gradients that sums.c joined), A or B is a view of it; else it is
- * made by a copy, if that costs less than the additions. The inner sum runs in another order: results differ by rounding.
+ * One product of k n_t inner terms reads and writes the result once instead of n_t times, and is larger. Where the A_t or
+ * B_t are slices of one node, or operands of one concat (hidden states that were stacked, gradients that sums.c joined), A
+ * or B is a view of it; else it is made by a copy, if that costs less than the additions. The inner sum runs in another
+ * order: results differ by rounding.
  *
- * The rows of A and B may be in any order, if it is the same one: by t, then by row of A_t ("time first"), or by row, then by t, which is how the
- * elements lie when the node that is sliced is [rows,t,width]. */
+ * The rows of A and B may be in any order, if it is the same one: by t, then by row of A_t ("time first"), or by row, then
+ * by t, which is how the elements lie when the node that is sliced is [rows,t,width]. */
 #include <stdlib.h>
 
 #include "rewrite.h"
 
-/* Piece t of one side, as rows [k,w], and where it comes from: rows `at` ... of a matrix, or place `at` along an axis of a [t,k,w] or [k,t,w]. */
+/* Piece t of one side, as rows [k,w], and where it comes from: rows `at` ... of a matrix, or place `at` along an axis of a
+ * [t,k,w] or [k,t,w]. */
 typedef struct piece {
     int     node; /* the rows */
     int     of;   /* what it is a part of; -1: nothing in particular */
@@ -34,7 +36,7 @@ typedef struct side {
     bool    is_view[2]; /* without a copy, for rows in [time first, rows first] */
 } side;
 
-/* ------------------------------------------------------------------------------------------------------------- where pieces come from */
+/* ------------------------------------------------------------------------------------------------- where pieces come from */
 
 /* Whether `three` is the matrix `two` with an axis of size 1 more, the given one of its first two. */
 static bool adds_axis(nb_dims three, nb_dims two, int64_t axis) {
@@ -110,7 +112,7 @@ static side look(const nb__rewrite *r, const pair *list, int n, bool is_b) {
     return s;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- joining pieces */
+/* ---------------------------------------------------------------------------------------------------- joining pieces */
 
 /* [t,k,w] or [k,t,w] as rows [t k,w] in the wanted order. */
 static int as_rows(nb__rewrite *r, int three, int time_axis, bool rows_first) {
@@ -167,7 +169,7 @@ static way find_way(const nb__rewrite *r, pair *list, int n, bool has_a) {
     return best;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- the two rules */
+/* ---------------------------------------------------------------------------------------------------------- the two rules */
 
 /* A [m,k] as rows [k,m]. */
 static int rows_of(nb__rewrite *r, int a) {

@@ -3,7 +3,7 @@
 
 #include "rewrite.h"
 
-/* ---------------------------------------------------------------------------------------------------------------- equal nodes */
+/* ---------------------------------------------------------------------------------------------------- equal nodes */
 
 static bool can_merge(const nb__node *n) {
     if (n->source == NB__CONSTANT) return n->is_splat;
@@ -28,7 +28,7 @@ static bool equal(const nb__node *a, const nb__node *b) {
     return (!a->attr && !b->attr) || (a->attr && b->attr && !memcmp(a->attr, b->attr, a->op->attr_size));
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ the list */
+/* ------------------------------------------------------------------------------------------------------ the list */
 
 void *nb__round_alloc(nb__rewrite *r, size_t size) { return nb__arena_alloc(r->p->nb, &r->memory[r->turn], size); }
 
@@ -101,7 +101,7 @@ int nb__emit(nb__rewrite *r, const nb__node *node) {
     return i;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- making nodes */
+/* ------------------------------------------------------------------------------------------------------- making nodes */
 
 static nb__node blank(const nb__rewrite *r, const nb_op *op, nb_dtype dtype, nb_dims shape) {
     for (int i = (int)shape.rank; i < NB_MAX_RANK; i++) shape.size[i] = 0;
@@ -200,7 +200,7 @@ int nb__make_number(nb__rewrite *r, nb_dtype dtype, nb_dims shape, double value)
     return nb__make_splat(r, dtype, shape, element);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- looking at nodes */
+/* ----------------------------------------------------------------------------------------------------- looking at nodes */
 
 bool nb__splat_value(const nb__node *n, double *value) {
     if (n->source != NB__CONSTANT || !n->is_splat) return false;

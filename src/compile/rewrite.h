@@ -1,5 +1,6 @@
-/* rewrite.h: what the files of rules share. A round reads the old list of nodes from the first to the last and builds a new one; a rule
- * says what stands for a node there. Operands come before users in the old list, hence in the new one too, whatever rules add. */
+/* rewrite.h: what the files of rules share. A round reads the old list of nodes from the first to the last and builds a new
+ * one; a rule says what stands for a node there. Operands come before users in the old list, hence in the new one too,
+ * whatever rules add. */
 #ifndef NB_REWRITE_H
 #define NB_REWRITE_H
 
@@ -23,9 +24,10 @@ typedef struct nb__rewrite {
     bool            changed;
     int             n_old;
     const nb__node *old;
-    int            *users; /* of each old node: operands of living nodes, roots, assigns, checks */
-    int            *user;  /* the last of them, -1 for others than nodes */
-    int            *to;    /* old number -> new number */
+    int            *users;     /* of each old node: operands of living nodes, roots, assigns, checks */
+    int            *user;      /* the last of them, -1 for others than nodes */
+    bool           *is_static; /* of each old node: made of kept tensors and constants by elementwise work, casts and views */
+    int            *to;        /* old number -> new number */
     int             n, room;
     nb__node       *node;              /* the new list */
     int            *next;              /* of each new node: the next in its bucket, -1 */
@@ -40,7 +42,8 @@ typedef struct nb__rewrite {
 
 /* Zeroed memory for this round and the next; NULL: the context has failed. */
 void *nb__round_alloc(nb__rewrite *r, size_t size);
-/* A node of the new list, or an equal one that is there already, or what the rules make of it. -1: no memory, the context has failed. */
+/* A node of the new list, or an equal one that is there already, or what the rules make of it. -1: no memory, the context
+ * has failed. */
 int nb__emit(nb__rewrite *r, const nb__node *node);
 /* A new node of an operator; attr is copied. */
 int nb__make(nb__rewrite *r, const nb_op *op, int n_in, const int *in, nb_dtype dtype, nb_dims shape, const void *attr);
@@ -61,10 +64,12 @@ bool    nb__is_computed(const nb__node *n, const nb_op *op);
 nb_dims nb__all_axes(nb_dims shape, int64_t value); /* shape's rank, every entry value */
 bool    nb__swaps_matrix(const nb__node *n);        /* a permute that swaps the two axes of a matrix */
 nb__slice_attr nb__whole_slice(nb_dims shape);
-/* The one axis along which a slice of `shape` with steps of 1 takes a part; rank when it takes all; -1: more than one axis, or steps. */
+/* The one axis along which a slice of `shape` with steps of 1 takes a part; rank when it takes all; -1: more than one axis,
+ * or steps. */
 int nb__part_axis(const nb__slice_attr *a, nb_dims shape);
 
-/* The rules: what stands for the node instead, or -1. Those on nodes are given operands of the new list; those on numbers, an old one. */
+/* The rules: what stands for the node instead, or -1. Those on nodes are given operands of the new list; those on numbers,
+ * an old one. */
 int nb__views_rule(nb__rewrite *r, const nb__node *n);   /* views.c */
 int nb__algebra_rule(nb__rewrite *r, const nb__node *n); /* algebra.c */
 int nb__fold_rule(nb__rewrite *r, const nb__node *n);    /* constants.c */

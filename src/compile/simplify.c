@@ -1,6 +1,6 @@
-/* simplify.c: rounds over the list of nodes. Each drops what nobody needs and builds the list anew: constants become single elements, equal
- * nodes one (merge), and rules put simpler nodes in place of others (algebra; rewrite.h names their files). Rounds go on until
- * none finds anything to do; each takes time in proportion to the number of nodes. */
+/* simplify.c: rounds over the list of nodes. Each drops what nobody needs and builds the list anew: constants become single
+ * elements, equal nodes one (merge), and rules put simpler nodes in place of others (algebra; rewrite.h names their files).
+ * Rounds go on until none finds anything to do; each takes time in proportion to the number of nodes. */
 #include <string.h>
 
 #include "rewrite.h"
@@ -33,7 +33,7 @@ static void mark_dead(nb_program *p) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ one round */
+/* ------------------------------------------------------------------------------------------------------------ one round */
 
 static void count_users(nb__rewrite *r) {
     const nb_program *p = r->p;
@@ -49,6 +49,15 @@ static void count_users(nb__rewrite *r) {
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) r->users[p->root[i]]++;
     for (int i = 0; i < p->n_commits; i++) r->users[p->commit[i].node]++;
+}
+
+static void mark_static(nb__rewrite *r) {
+    for (int i = 0; i < r->n_old; i++) {
+        const nb__node *n = &r->old[i];
+        bool            is_leaf = n->source != NB__COMPUTED || n->op == &nb__op_full;
+        r->is_static[i] = is_leaf || n->op->kind == NB_VIEW || n->op == &nb__op_cast || nb__row_of(n->op) >= 0;
+        for (int k = 0; k < n->n_in && !is_leaf; k++) r->is_static[i] &= r->is_static[n->in[k]];
+    }
 }
 
 static bool begin(nb__rewrite *r, bool merge, int level) {
@@ -67,11 +76,13 @@ static bool begin(nb__rewrite *r, bool merge, int level) {
     r->users = nb__round_alloc(r, n * sizeof(int));
     r->user = nb__round_alloc(r, n * sizeof(int));
     r->to = nb__round_alloc(r, n * sizeof(int));
+    r->is_static = nb__round_alloc(r, n * sizeof(bool));
     r->terms = nb__round_alloc(r, (2 * n + 2) * sizeof(int));
     r->bucket = nb__round_alloc(r, r->n_buckets * sizeof(int));
-    if (!r->users || !r->user || !r->to || !r->terms || !r->bucket) return false;
+    if (!r->users || !r->user || !r->to || !r->is_static || !r->terms || !r->bucket) return false;
     for (size_t i = 0; i < r->n_buckets; i++) r->bucket[i] = -1;
     count_users(r);
+    if (level >= NB__PRODUCTS) mark_static(r);
     return true;
 }
 
@@ -94,6 +105,7 @@ static int translate(nb__rewrite *r, int i) {
     if (nb__is_computed(&n, &nb__op_full) && !make_splat(r->p, &n)) return -1;
     if (!n.is_watched) {
         int made = nb__sums_rule(r, i);
+        if (made < 0) made = nb__norm_rule(r, i);
         if (made >= 0) return made;
     }
     n.in = nb__round_alloc(r, (size_t)n.n_in * sizeof *n.in + 1);

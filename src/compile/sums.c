@@ -3,8 +3,8 @@
  *   v(a) + v(b)           v(a + b), v a reshape, a permute or a slice_grad with the same attributes
  *   sum of slice_grads    concat of the pieces, zeros between: each was a tensor as large as the whole, nearly all of it zeros
  *
- * and those of products.c. Terms of other kinds follow in their order. A piece of a concat was x + 0 + 0 + ... before: the same bits, but
- * that -0 stays -0. With terms of other kinds among them, additions are done in another order than written. */
+ * and those of products.c. Terms of other kinds follow in their order. A piece of a concat was x + 0 + 0 + ... before: the
+ * same bits, but that -0 stays -0. With terms of other kinds among them, additions are done in another order than written. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +20,8 @@ static bool is_inner(const nb__rewrite *r, int i) {
     return is_add(n) && is_add(by) && nb__dims_equal(n->shape, by->shape);
 }
 
-/* Terms of the chain that ends in `last`, from left to right, as old numbers. r->terms has room for them and for the additions still to be
- * visited. */
+/* Terms of the chain that ends in `last`, from left to right, as old numbers. r->terms has room for them and for the
+ * additions still to be visited. */
 static int collect(nb__rewrite *r, int last) {
     int *term = r->terms, n = 0, *open = r->terms + r->n_old + 1, n_open = 0;
     open[n_open++] = last;
@@ -48,7 +48,7 @@ static int compact(int n, int *term, bool *once) {
     return left;
 }
 
-/* ------------------------------------------------------------------------------------------------------- common views of the terms */
+/* ------------------------------------------------------------------------------------------- common views of the terms */
 
 typedef struct viewed {
     uint64_t hash;
@@ -99,7 +99,7 @@ static int factor(nb__rewrite *r, int n, int *term, bool *once, viewed *list, in
     return compact(n, term, once);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- parts of one whole */
+/* ------------------------------------------------------------------------------------------------- parts of one whole */
 
 typedef struct part {
     int64_t start, size;
@@ -159,7 +159,7 @@ static int join_parts(nb__rewrite *r, int n, int *term, bool *once, part *list, 
     return compact(n, term, once);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ------------------------------------------------------------------------------------------ the rule */
 
 int nb__sums_rule(nb__rewrite *r, int old) {
     const nb__node *last = &r->old[old];

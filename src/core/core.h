@@ -115,7 +115,6 @@ struct nb_context {
 };
 
 /* memory.c. All of it comes from the context's allocator and goes back at nb_close. */
-void *nb__alloc_unset(nb_context *nb, size_t size);          /* nb_alloc without the zeros: pages are touched when they are used */
 void *nb__step_alloc(nb_context *nb, size_t size);           /* zeroed, aligned to 64 from 256 bytes on; NULL: the context has failed */
 void *nb__arena_alloc(nb_context *nb, nb__arena *arena, size_t size); /* the same in an arena of one's own */
 char *nb__step_print(nb_context *nb, const char *format, ...) NB_PRINTF(2, 3);
