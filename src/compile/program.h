@@ -130,7 +130,6 @@ struct nb_program {
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
     size_t      output_bytes, prepared_bytes;
-    double      flops;
     void      **argument;   /* data of arguments and outputs for the coming run */
     void      **result;
     struct nb__profile     *profile;     /* describe.c; NULL: never asked for */

@@ -22,7 +22,7 @@ static bool equal(const nb__node *a, const nb__node *b) {
     if (a->op != b->op || a->source != b->source || a->n_in != b->n_in || a->dtype != b->dtype ||
         !nb__dims_equal(a->shape, b->shape))
         return false;
-    if (memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in) != 0) return false;
+    if (a->n_in && memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in) != 0) return false;
     if (a->is_splat && memcmp(a->data, b->data, nb_dtype_size(a->dtype)) != 0) return false;
     if (a->is_backward != b->is_backward && nb__is_zeros(a)) return false; /* one is a number, the other "no gradient" */
     return (!a->attr && !b->attr) || (a->attr && b->attr && !memcmp(a->attr, b->attr, a->op->attr_size));

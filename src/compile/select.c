@@ -121,12 +121,6 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     if (n->op == &nb__op_matmul && out.stride[out.rank - 1] != 1 && out.stride[out.rank - 2] == 1) transpose_product(s);
     s->call.c.out = s->call.out[0];
     s->call.c.attr = n->attr;
-    if (n->op->flops && n->op->kind == NB_CONTRACTION) {
-        nb_tensor header = {.shape = n->shape, .dtype = n->dtype, .op = n->op, .attr = (void *)(uintptr_t)n->attr, .n_in = n->n_in}, in[2], *list[2] = {&in[0], &in[1]};
-        for (int k = 0; k < n->n_in && k < 2; k++) in[k] = (nb_tensor){.shape = p->node[n->in[k]].shape, .dtype = p->node[n->in[k]].dtype};
-        header.in = list;
-        if (n->n_in <= 2) p->flops += n->op->flops(&header);
-    }
     if (n->is_joined) {
         s->plan = (nb__plan){.kernel = "joined", .run = run_nothing};
         return true;

@@ -81,7 +81,7 @@ static void add_row(nb__text *out, nb_program *p, const row *r, const nb_program
 
 static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_program_info *info, const nb_machine *peak,
                       int most) {
-    double in_calls = 0, rest = 0, at_peak = 0, run = (double)info->runs;
+    double in_calls = 0, rest = 0, at_peak = 0, by_reference = 0, run = (double)info->runs;
     int    shown = most > 0 && most < info->calls ? most : info->calls, slow = 0;
     nb__add(out, "%9s %7s %8s %7s %7s  %-18s %-14s %s\n", "ms", "share", "GFLOP/s", "GB/s", "peak", "kernel", "result",
             "layers and operators");
@@ -90,6 +90,7 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
         in_calls += rows[i].seconds;
         at_peak += floor_of(&c, peak);
         slow += c.is_reference;
+        if (c.is_reference) by_reference += rows[i].seconds;
         if (i < shown)
             add_row(out, p, &rows[i], info, peak);
         else
@@ -100,10 +101,12 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
         nb__add(out, "%9.4f %6.1f%% %41s in %d more\n", rest / run * 1e3, 100 * rest / all, "", info->calls - shown);
     nb__add(out, "\n%9.4f %6.1f%%  in %d calls; at the peaks they would take %.4f ms\n", in_calls / run * 1e3,
             100 * in_calls / all, info->calls, at_peak * 1e3);
-    nb__add(out, "%9.4f %6.1f%%  outside of them: checks, and what is copied at the end\n", outside / run * 1e3,
+    if (slow)
+        nb__add(out, "%9.4f %6.1f%%  of these in %d by REFERENCE, the plain loops of operators\n", by_reference / run * 1e3,
+                100 * by_reference / all, slow);
+    nb__add(out, "%9.4f %6.1f%%  outside of the calls: checks, and what is copied at the end\n", outside / run * 1e3,
             100 * outside / all);
     nb__add(out, "%9.4f          a run, mean of %lld\n", info->seconds / run * 1e3, (long long)info->runs);
-    if (slow) nb__add(out, "%d call%s by REFERENCE, the operator's plain loops: slow\n", slow, slow == 1 ? "" : "s");
     nb__add(out, "peak: %.1f GFLOP/s or %.1f GB/s, whichever limits a call; above 100%% its data come from a cache\n",
             peak->gflops, peak->gbytes);
 }

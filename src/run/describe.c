@@ -75,6 +75,7 @@ struct nb__description {
     nb_call_info   *call;
     int             n_buffers;
     nb_buffer_info *buffer;
+    double          contractions; /* flops */
     int            *shown; /* the program's buffer -> its number here; kept storage is one buffer, read or written */
 };
 
@@ -114,7 +115,7 @@ static void describe_buffers(const nb_program *p, struct nb__description *d) {
     }
     for (int i = 0; i < p->n_nodes; i++) {
         const nb__node *n = &p->node[i];
-        if (n->buffer < 0 || n->is_dead || n->base != i || n->source == NB__KEPT_LEAF) continue;
+        if (n->buffer < 0 || n->is_dead || n->base != i || n->has_home || n->source == NB__KEPT_LEAF) continue;
         nb_buffer_info *b = &d->buffer[d->shown[n->buffer]];
         if (b->place == NB_IN_KEPT) continue;
         b->name = n->source == NB__COMPUTED || n->op != &nb__op_data ? n->op->name : "data";
@@ -230,10 +231,14 @@ static bool describe_call(nb_program *p, struct nb__description *d, int number) 
         add_word(&operators, n->op->name);
         add_word(&groups, n->scope ? n->scope->group : "");
         add_word(&layers, n->scope ? n->scope->path : "");
-        c->flops += flops_of(p, n);
+        double flops = flops_of(p, n);
+        c->flops += flops;
+        if (n->op->kind == NB_CONTRACTION) d->contractions += flops;
     }
+    if (last->is_joined) n_in = n_out = 0, c->flops = 0; /* its parts are where they belong: nothing moves */
     for (int k = 0; k < n_in; k++) c->bytes_read += bytes_of(&s->array[k]);
     for (int k = n_in; k < n_in + n_out; k++) c->bytes_written += bytes_of(&s->array[k]);
+    n_in = s->call.c.n_in, n_out = s->call.n_out;
     int *list = nb__program_alloc(p, (size_t)(n_in + n_out + 1) * sizeof *list);
     c->operators = text_of(p, &operators, true);
     c->groups = text_of(p, &groups, false);
@@ -273,11 +278,13 @@ nb_program_info nb_program_describe(nb_program *p) {
                             .workspace_bytes = (int64_t)(p->workspace_bytes + p->prepared_bytes),
                             .unplanned_bytes = (int64_t)p->unplanned_bytes,
                             .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at + p->prepared_bytes),
-                            .output_bytes = (int64_t)p->output_bytes,
-                            .flops = p->flops};
+                            .output_bytes = (int64_t)p->output_bytes};
     for (int i = 0; i < p->n_kept; i++) info.kept_bytes += (int64_t)p->kept[i]->bytes;
     const struct nb__description *d = describe(p);
-    if (d) info.buffers = d->n_buffers;
+    if (d) {
+        info.buffers = d->n_buffers;
+        info.flops = d->contractions;
+    }
     if (p->profile) {
         info.runs = p->profile->runs;
         info.seconds = p->profile->total;
