@@ -76,7 +76,7 @@ struct nb__description {
     int             n_buffers;
     nb_buffer_info *buffer;
     double          contractions; /* flops */
-    int            *shown; /* the program's buffer -> its number here; kept storage is one buffer, read or written */
+    int            *shown;        /* the program's buffer -> its number here; kept storage is one buffer, read or written */
 };
 
 static nb_tensor *header_of(const nb_context *nb, const nb__storage *storage) {
@@ -235,10 +235,9 @@ static bool describe_call(nb_program *p, struct nb__description *d, int number) 
         c->flops += flops;
         if (n->op->kind == NB_CONTRACTION) d->contractions += flops;
     }
-    if (last->is_joined) n_in = n_out = 0, c->flops = 0; /* its parts are where they belong: nothing moves */
-    for (int k = 0; k < n_in; k++) c->bytes_read += bytes_of(&s->array[k]);
-    for (int k = n_in; k < n_in + n_out; k++) c->bytes_written += bytes_of(&s->array[k]);
-    n_in = s->call.c.n_in, n_out = s->call.n_out;
+    /* What is joined is where it belongs already: nothing moves. */
+    for (int k = 0; k < n_in + n_out && !last->is_joined; k++)
+        *(k < n_in ? &c->bytes_read : &c->bytes_written) += bytes_of(&s->array[k]);
     int *list = nb__program_alloc(p, (size_t)(n_in + n_out + 1) * sizeof *list);
     c->operators = text_of(p, &operators, true);
     c->groups = text_of(p, &groups, false);
