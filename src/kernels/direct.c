@@ -205,7 +205,8 @@ static void unpack(const state *s, const nb_array *w, const float *sums) {
 /* ----------------------------------------------------------------------------------------------------------------------- tiles */
 
 /* Rows first to first + rows of the result, of one image and group, from the frame. */
-static void convolve(const run_call *r, const float *frame, int64_t image, int64_t group, int64_t first, int64_t rows) {
+static void convolve(const run_call *r, const float *frame, int64_t image, int64_t group, int64_t first, int64_t rows,
+                     int thread) {
     const state    *s = r->s;
     const nb_array *y = &r->call->c.out;
     int64_t         line = s->line, at_once = s->is_even ? rows : 1;
@@ -229,6 +230,7 @@ static void convolve(const run_call *r, const float *frame, int64_t image, int64
                 s->loops->windows(&w, c, at_once * s->columns, panel_columns(s, panel), pass > 0);
             }
     }
+    nb__run_after(r->call, (image * s->rows + first) * s->columns, rows * s->columns, group * s->outputs, s->outputs, thread);
 }
 
 /* Adds what one image and group contribute to sums[depth, padded]. */
@@ -266,7 +268,7 @@ static void run_tile(void *arg, int64_t tile, int thread) {
         for (int64_t group = 0; group < v->a.groups; group++) {
             const float *windows = frame_of(s, from, image, group, first, frame);
             if (v->kind != NB__CONV_WEIGHT)
-                convolve(r, windows, image, group, first, least(s->strip, s->rows - first));
+                convolve(r, windows, image, group, first, least(s->strip, s->rows - first), thread);
             else
                 correlate(r, windows, frame + s->frame_floats, image, group, image > begin,
                           r->shared + tile * s->shared_floats + group * s->depth * s->padded);
@@ -365,6 +367,7 @@ bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call,
     *plan = (nb__plan){.kernel = names[kind],
                        .run = run,
                        .state = kept,
+                       .takes_after = kind != NB__CONV_WEIGHT,
                        .scratch_bytes = (is_prepared ? 0 : shared) + (size_t)(threads * own) * sizeof(float),
                        .prepare = is_prepared ? prepare : NULL,
                        .prepared_bytes = is_prepared ? shared : 0};
