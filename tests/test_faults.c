@@ -74,6 +74,21 @@ static bool train_on_text(nb_context *nb, const char *path) {
     return good && !nb_error(nb);
 }
 
+static bool look_at_a_program(nb_context *nb, const char *path) {
+    (void)path;
+    nb_net     *net = nb_net_parse(nb, "linear 3, relu, linear 2", nb_shape(2));
+    nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(4, 2)), *y = nb_input(nb, "y", NB_I64, nb_shape(4));
+    nb_program *p = nb_compile(
+        nb, nb_update(nb_sgd(nb_net_parameters(net), 0.1, NULL), nb_cross_entropy(nb_net_apply(net, x, NB_TRAIN), y, NULL)));
+    char *picture = nb_draw_program(p), *table = nb_program_profile(p, true) && nb_run(p) ? nb_draw_profile(p, NULL, 3) : NULL;
+    bool  good = picture && table && nb_program_describe(p).buffers > 0 && nb_program_call(p, 0).n_writes == 1;
+    nb_free(nb, picture);
+    nb_free(nb, table);
+    nb_program_free(p);
+    nb_net_free(net);
+    return good && !nb_error(nb);
+}
+
 static bool save_and_load(nb_context *nb, const char *path) {
     nb_net *net = nb_net_parse(nb, "linear 4, relu, linear 2", nb_shape(3)), *again = NULL;
     nb_pair pair = {"note", "a test"};
@@ -192,13 +207,14 @@ static void test_files(void **state) { (void)state, fail_each(save_and_load, "sa
 static void test_define_by_run(void **state) { (void)state, fail_each(define_by_run, "define-by-run"); }
 static void test_gradcheck(void **state) { (void)state, fail_each(check_gradients, "gradient checks"); }
 static void test_nets(void **state) { (void)state, fail_each(draw_a_net, "nets"); }
+static void test_look(void **state) { (void)state, fail_each(look_at_a_program, "looking at a program"); }
 static void test_batches(void **state) { (void)state, fail_each(load_batches, "batches"); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_training),      cmocka_unit_test(test_text),      cmocka_unit_test(test_files),
         cmocka_unit_test(test_define_by_run), cmocka_unit_test(test_gradcheck), cmocka_unit_test(test_nets),
-        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_batches),       cmocka_unit_test(test_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
