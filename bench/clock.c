@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 double now_ms(void) {
@@ -42,10 +41,15 @@ void processor_name(char *name, size_t size) {
         if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ') *c = ' ';
 }
 
+/* Not getrusage, which counts what the process was before exec too. */
 double peak_memory_mb(void) {
-    struct rusage memory;
-    getrusage(RUSAGE_SELF, &memory);
-    return (double)memory.ru_maxrss / 1024;
+    char   line[256];
+    double kb = 0;
+    FILE  *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %lf", &kb) == 1) break;
+    if (f) fclose(f);
+    return kb / 1024;
 }
 
 int whole_number(const char *program, const char *option, const char *text, int most) {

@@ -6,7 +6,6 @@ are warm: see tools/bench_peers.py."""
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 
@@ -60,6 +59,14 @@ def processor():
     return "unknown"
 
 
+def peak_memory_mb():
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0
+
+
 def run(args, engine, step, finish=lambda value: None, loss=None):
     """Measures step(); finish(value) waits until a value is there, loss(value) makes it a number."""
     out = {"workload": args.workload, "mode": "infer" if args.infer else "train", "engine": engine, "config": args.config,
@@ -93,6 +100,6 @@ def run(args, engine, step, finish=lambda value: None, loss=None):
         out["ms"], value = min(turns, key=lambda turn: turn[0])
     if loss:
         out["last_loss"] = loss(value)
-    out["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    out["peak_rss_mb"] = peak_memory_mb()
     out["processor"] = processor()
     print(json.dumps(out), flush=True)
