@@ -35,7 +35,7 @@ check 'no writable globals' writable
 check 'the header as C17' header gcc -std=c17 -x c
 check 'the header as C++17' header g++ -std=c++17 -x c++
 check 'a program with the shared library' links
-for script in tools/deps .ci/run; do check "$script" sh -n $script; done
+for script in tools/deps tools/bench.sh .ci/run; do check "$script" sh -n $script; done
 for script in tests/run tools/arrows tests/*.sh; do check "$script" bash -n "$script"; done
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
