@@ -214,6 +214,12 @@ NB_API void        nb_program_free(nb_program *program);
 NB_API bool       nb_run(nb_program *program) NB_CHECKED;
 NB_API nb_tensor *nb_output(nb_program *program, int i); /* i-th root; its value is valid until the next run or the program's end */
 
+/* The same program for another context, and so for another thread: parameters and constants are shared, inputs, workspace and results are
+ * its own. It reads own.at[i], kept tensors of nb, where `program` reads inputs.at[i]; all other kept tensors are shared, and must not change
+ * while it runs. For programs without assigns, such as inference. Make it while `program` does not run; then both may run at once.
+ * `program` and its context outlive it. Never NULL, as nb_compile. */
+NB_API nb_program *nb_program_share(nb_context *nb, nb_program *program, nb_list inputs, nb_list own);
+
 /* Evaluates tensors together, so that they share work, and keeps their values until nb_next_step. The same call as nb_compile and
  * nb_run behind a cache of programs: a graph of the same structure is compiled once. Runs no assigns. */
 NB_API bool nb_eval(nb_context *nb, nb_list tensors) NB_CHECKED;

@@ -392,6 +392,76 @@ static void test_shared_pool(void **state) {
     assert_true(a == b && a == train_a_little(NULL));
 }
 
+/* -------------------------------------------------------------------------------------------------------- one net, several threads */
+
+static const char small_net[] =
+    "conv 4 3 pad=1, batchnorm, relu, maxpool 2, dropout 0.5, flatten, linear 16, tanh, linear 3, softmax";
+
+typedef struct caller {
+    nb_context *nb;
+    nb_tensor  *x;
+    nb_program *p;
+    int         number;
+    bool        good;
+} caller;
+
+enum { CALLERS = 3, CALLS = 40 };
+
+/* A batch that depends on caller and call. */
+static void fill_batch(nb_tensor *x, int number, int call) {
+    float    data[2 * 36];
+    uint64_t seed = (uint64_t)(number * 1000 + call);
+    for (int i = 0; i < 72; i++) data[i] = (float)(2 * next_real(&seed) - 1);
+    nb_set(x, data, sizeof data);
+}
+
+static void *call_often(void *arg) {
+    caller *c = arg;
+    c->good = true;
+    for (int i = 0; i < CALLS && c->good; i++) {
+        fill_batch(c->x, c->number, i);
+        c->good = nb_run(c->p);
+    }
+    return NULL;
+}
+
+static void test_program_in_threads(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_net     *net = nb_net_parse(nb, small_net, nb_shape(1, 6, 6));
+    nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(2, 1, 6, 6));
+    caller      c[CALLERS] = {{.nb = nb, .x = x, .p = nb_compile(nb, nb_list_of(nb, nb_net_apply(net, x, NB_EVAL)))}};
+    pthread_t   thread[CALLERS];
+    for (int i = 1; i < CALLERS; i++) {
+        c[i] = (caller){.nb = nb_open(&(nb_options){.threads = i}), .number = i};
+        c[i].x = nb_input(c[i].nb, "x", NB_F32, nb_shape(2, 1, 6, 6));
+        c[i].p = nb_program_share(c[i].nb, c[0].p, nb_list_of(nb, x), nb_list_of(c[i].nb, c[i].x));
+        expect_good(c[i].nb);
+    }
+    for (int i = 0; i < CALLERS; i++) assert_int_equal(pthread_create(&thread[i], NULL, call_often, &c[i]), 0);
+    for (int i = 0; i < CALLERS; i++) pthread_join(thread[i], NULL);
+    float want[6];
+    for (int i = 1; i < CALLERS; i++) { /* the first one computes what the others must have */
+        float got[6];
+        assert_true(c[0].good && c[i].good && nb_read(nb_output(c[i].p, 0), got, sizeof got));
+        fill_batch(x, i, CALLS - 1);
+        assert_true(nb_run(c[0].p) && nb_read(nb_output(c[0].p, 0), want, sizeof want));
+        assert_memory_equal(got, want, sizeof got);
+    }
+    nb_context *other = c[1].nb;
+    nb_tensor  *w = nb_net_parameters(net).at[0], *small = nb_input(other, "x", NB_F32, nb_shape(3));
+    nb_program *step = nb_compile(nb, nb_list_of(nb, nb_assign(w, nb_mul(w, nb_number(nb, 2)))));
+    nb_program_share(other, step, nb_list_of(nb, w), nb_list_of(other, c[1].x));
+    expect_error(other, "changes kept tensors");
+    nb_program_share(other, c[0].p, nb_list_of(nb, x), nb_list_of(other, small));
+    expect_error(other, "is f32 [2,1,6,6], its own f32 [3]");
+    nb_program_share(other, c[0].p, nb_list_of(nb, x), nb_list_of(other, x));
+    expect_error(other, "no kept tensor of this context");
+    assert_false(nb_run(nb_program_share(other, NULL, nb_list_of(nb, x), nb_list_of(other, c[1].x))));
+    expect_error(other, "did not compile");
+    for (int i = CALLERS; i-- > 0;) nb_close(c[i].nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors_stick),
@@ -411,6 +481,7 @@ int main(void) {
         cmocka_unit_test(test_steady_loops),
         cmocka_unit_test(test_contexts_in_threads),
         cmocka_unit_test(test_shared_pool),
+        cmocka_unit_test(test_program_in_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

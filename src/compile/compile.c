@@ -102,6 +102,62 @@ nb_program *nb__unfused(nb_program *p) {
     return NULL;
 }
 
+/* Results with headers of the copy's context. */
+static bool copy_outputs(nb_program *q, const nb_program *p) {
+    q->output = nb__program_alloc(q, (size_t)p->n_roots * sizeof *q->output + 1);
+    for (int i = 0; q->output && i < p->n_roots; i++) {
+        q->output[i] = nb__program_alloc(q, sizeof *q->output[i]);
+        if (!q->output[i]) return false;
+        *q->output[i] = *p->output[i];
+        q->output[i]->nb = q->nb;
+        q->output[i]->scope = &q->nb->root_scope;
+        q->output[i]->value = NULL;
+    }
+    return q->output != NULL;
+}
+
+/* Buffers of the workspace at the same places, and own[i] for input[i]. */
+static bool copy_buffers(nb_program *q, const nb_program *p, nb_list input, nb_list own) {
+    q->buffer = nb__program_alloc(q, (size_t)p->n_buffers * sizeof *q->buffer + 1);
+    q->kept = nb__program_alloc(q, (size_t)input.n * sizeof *q->kept + 1);
+    q->kept_name = nb__program_alloc(q, (size_t)input.n * sizeof *q->kept_name + 1);
+    if (!q->buffer || !q->kept || !q->kept_name) return false;
+    memcpy(q->buffer, p->buffer, (size_t)p->n_buffers * sizeof *q->buffer);
+    for (int i = 0; i < input.n; i++) {
+        for (int b = 0; b < p->n_buffers; b++)
+            if (p->buffer[b].place == NB__IN_KEPT && p->buffer[b].storage == input.at[i]->storage) q->buffer[b].storage = own.at[i]->storage;
+        own.at[i]->storage->users++;
+        q->kept[q->n_kept] = own.at[i]->storage;
+        q->kept_name[q->n_kept++] = own.at[i]->name;
+    }
+    return true;
+}
+
+nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_list own) {
+    nb_program *q = nb_alloc(nb, sizeof *q);
+    if (!q) return NULL;
+    *q = *p; /* nodes, their order, constants and names stay p's */
+    q->nb = nb;
+    q->arena = (nb__arena){0};
+    q->n_kept = 0;
+    q->workspace = NULL;
+    q->workspace_bytes = p->scratch_at;
+    q->output_bytes = 0;
+    q->flops = 0;
+    q->profile = NULL;
+    q->description = NULL;
+    q->fault = nb__program_alloc(q, sizeof *q->fault);
+    q->step = nb__program_alloc(q, (size_t)p->n_steps * sizeof *q->step + 1);
+    if (!q->step) q->n_steps = 0;
+    for (int s = 0; s < q->n_steps; s++) {
+        q->step[s] = p->step[s];
+        q->step[s].plan = (nb__plan){0};
+        q->step[s].call = (nb__call){.n_out = 0};
+    }
+    q->is_good = q->fault && q->step && copy_outputs(q, p) && copy_buffers(q, p, input, own) && nb__select(q) && make_workspace(q);
+    return q;
+}
+
 nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how) {
     nb_program *p = nb_alloc(nb, sizeof *p);
     if (!p) return NULL;

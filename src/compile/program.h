@@ -177,6 +177,8 @@ bool        nb__parse_passes(nb_context *nb, const char *text, nb__compile *how)
 const char *nb__pass_name(int i); /* the words of NABLA_PASSES; NULL after the last */
 /* The same program, every operator a step of its own: to find out where something arose. NULL: no memory. */
 nb_program *nb__unfused(nb_program *p);
+/* A program without assigns for another context: what a run writes is its own, input[i] of p is its own[i], all else is p's. */
+nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_list own);
 void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
 int         nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
 nb_array    nb__array_of(const nb_program *p, int node);       /* without data */

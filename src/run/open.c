@@ -85,12 +85,8 @@ nb_machine nb_measure_machine(nb_context *nb) {
 
 static void close_program(void *object) { nb__program_free(object); }
 
-nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_options *options) {
-    nb_compile_options defaults = {0};
-    const nb_compile_options *o = options ? options : &defaults;
-    nb__compile how = {.check_finite = o->check_finite};
-    nb__parse_passes(nb, o->passes ? o->passes : getenv("NABLA_PASSES"), &how);
-    nb_program *p = nb__compile_graph(nb, roots, &how);
+/* Memory for results, and the context's ownership. */
+static nb_program *finish(nb_context *nb, nb_program *p) {
     if (p && p->is_good) {
         for (int i = 0; i < p->n_roots && p->is_good; i++) {
             if (p->root[i] < 0) continue;
@@ -102,6 +98,41 @@ nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_opti
     const char *profile = getenv("NABLA_PROFILE");
     if (p && profile && *profile && strcmp(profile, "0") != 0) nb_program_profile(p, true);
     return p ? p : nb->inert;
+}
+
+nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_options *options) {
+    nb_compile_options defaults = {0};
+    const nb_compile_options *o = options ? options : &defaults;
+    nb__compile how = {.check_finite = o->check_finite};
+    nb__parse_passes(nb, o->passes ? o->passes : getenv("NABLA_PASSES"), &how);
+    return finish(nb, nb__compile_graph(nb, roots, &how));
+}
+
+static bool reads(const nb_program *p, const nb_tensor *kept) {
+    for (int i = 0; i < p->n_kept; i++)
+        if (p->kept[i] == kept->storage) return true;
+    return false;
+}
+
+static bool may_share(nb_context *nb, const nb_program *p, nb_list inputs, nb_list own) {
+    if (!p || !p->is_good) nb_fail(nb, NB_INVALID, "nb_program_share: the program did not compile");
+    else if (p->n_commits) nb_fail(nb, NB_INVALID, "nb_program_share: the program changes kept tensors, which only one thread can do");
+    else if (p->nb->isa != nb->isa) nb_fail(nb, NB_INVALID, "nb_program_share: the contexts have kernels %s and %s", p->nb->isa->name, nb->isa->name);
+    else if (inputs.n != own.n) nb_fail(nb, NB_INVALID, "nb_program_share: %d inputs, but %d of its own", inputs.n, own.n);
+    for (int i = 0; i < inputs.n && nb->status == NB_OK; i++) {
+        const nb_tensor *a = inputs.at[i], *b = own.at[i];
+        if (!a || !a->storage || !reads(p, a)) nb_fail(nb, NB_INVALID, "nb_program_share: the program does not read input %d", i);
+        else if (!b || !b->storage || b->nb != nb) nb_fail(nb, NB_INVALID, "nb_program_share: own input %d is no kept tensor of this context", i);
+        else if (a->dtype != b->dtype || !nb__dims_equal(a->shape, b->shape))
+            nb_fail(nb, NB_INVALID, "nb_program_share: input %d is %s %s, its own %s %s", i, nb_dtype_name(a->dtype), nb__dims_text(a->shape).at,
+                    nb_dtype_name(b->dtype), nb__dims_text(b->shape).at);
+    }
+    return nb->status == NB_OK;
+}
+
+nb_program *nb_program_share(nb_context *nb, nb_program *p, nb_list inputs, nb_list own) {
+    if (nb->status != NB_OK || !may_share(nb, p, inputs, own)) return nb->inert;
+    return finish(nb, nb__copy_program(nb, p, inputs, own));
 }
 
 nb_program *nb_compile(nb_context *nb, nb_list roots) { return nb_compile_with(nb, roots, NULL); }
