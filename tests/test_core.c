@@ -432,6 +432,7 @@ static void test_program_in_threads(void **state) {
     nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(2, 1, 6, 6));
     caller      c[CALLERS] = {{.nb = nb, .x = x, .p = nb_compile(nb, nb_list_of(nb, nb_net_apply(net, x, NB_EVAL)))}};
     pthread_t   thread[CALLERS];
+    assert_true(nb_run(c[0].p));
     for (int i = 1; i < CALLERS; i++) {
         c[i] = (caller){.nb = nb_open(&(nb_options){.threads = i}), .number = i};
         c[i].x = nb_input(c[i].nb, "x", NB_F32, nb_shape(2, 1, 6, 6));

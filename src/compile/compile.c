@@ -142,7 +142,7 @@ nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_li
     q->n_kept = 0;
     q->workspace = NULL;
     q->workspace_bytes = p->scratch_at;
-    q->output_bytes = 0;
+    q->output_bytes = q->prepared_bytes = 0;
     q->flops = 0;
     q->profile = NULL;
     q->description = NULL;
@@ -153,6 +153,7 @@ nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_li
         q->step[s] = p->step[s];
         q->step[s].plan = (nb__plan){0};
         q->step[s].call = (nb__call){.n_out = 0};
+        q->step[s].prepared = 0;
     }
     q->is_good = q->fault && q->step && copy_outputs(q, p) && copy_buffers(q, p, input, own) && nb__select(q) && make_workspace(q);
     return q;
