@@ -214,7 +214,7 @@ static void print_recipe(const recipe *r) {
 /* Greedy: roots one by one, then cuts from the leaves up and from the roots down, again while that helps. */
 static void shrink(const instance *g, const duel *d) {
     recipe r = recipe_of(g);
-    double first = judge(&r, d);
+    double first = r.n ? judge(&r, d) : 0;
     if (!(first > MOST)) {
         printf("  a copy of its nodes agrees (scaled residual %.3g): look at scopes and at assigns that nodes bring along\n",
                first);
