@@ -143,7 +143,6 @@ nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_li
     q->workspace = NULL;
     q->workspace_bytes = p->scratch_at;
     q->output_bytes = q->prepared_bytes = 0;
-    q->flops = 0;
     q->profile = NULL;
     q->description = NULL;
     q->fault = nb__program_alloc(q, sizeof *q->fault);
