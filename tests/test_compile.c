@@ -283,8 +283,34 @@ static void test_released_long_ago(void **state) {
     nb_close(nb);
 }
 
+/* A value that a fused step writes with gaps (into its stretch of a concat) and reads itself: its row in scratch memory lasts until it is
+ * written. */
+static void test_written_after_its_readers(void **state) {
+    (void)state;
+    static const char *const kernels[] = {"reference", NULL};
+    float                    sum[2], y[2][20], data[35];
+    for (int i = 0; i < 35; i++) data[i] = (float)(i % 7) / 7 - 0.4f;
+    for (int k = 0; k < 2; k++) {
+        nb_context *nb = nb_open(&(nb_options){.kernels = kernels[k]});
+        nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(4, 5)), *side = nb_input(nb, "side", NB_F32, nb_shape(4, 3));
+        nb_tensor  *t = nb_tanh(x), *joined = nb_concat(nb_list_of(nb, side, t), 1), *w = nb_input(nb, "w", NB_F32, nb_shape(4, 8));
+        nb_tensor  *slope = nb_mul(x, nb_sub(nb_number(nb, 1), nb_square(t)));
+        nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(nb_mul(nb_slice(joined, 1, 2, 8, 1), nb_slice(w, 1, 2, 8, 1)), nb_axes(), false), slope));
+        nb_set(x, data, 20 * sizeof *data);
+        nb_set(side, data, 12 * sizeof *data);
+        nb_set(w, data + 3, 32 * sizeof *data);
+        assert_true(nb_run(p));
+        sum[k] = (float)nb_item(nb_output(p, 0));
+        nb_read(nb_output(p, 1), y[k], sizeof y[k]);
+        nb_close(nb);
+    }
+    assert_true(fabsf(sum[0] - sum[1]) < 1e-5f);
+    for (int i = 0; i < 20; i++) assert_true(fabsf(y[0][i] - y[1][i]) < 1e-6f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_written_after_its_readers),
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),

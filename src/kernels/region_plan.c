@@ -109,8 +109,9 @@ static void assign_rows(nb__region_plan *r) {
     for (int k = 0; k < r->n_instructions; k++) {
         for (int m = 0; m < 3; m++)
             if (r->instruction[k].in[m] >= 0) last[r->instruction[k].in[m]] = k;
-        if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
     }
+    for (int k = 0; k < r->n_instructions; k++) /* results that are not in place are written after the last instruction */
+        if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
         if (ins->part <= NB__ROW && !nb__writes_in_place(r, ins)) {
