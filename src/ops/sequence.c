@@ -140,18 +140,20 @@ static bool lstm_fits(nb_context *nb, const nb_tensor *x, const nb_tensor *const
            nb__check_product(nb, "lstm", x, w[1], false);
 }
 
-/* The k-th of the four gates side by side in z [N,4H]. */
-static nb_tensor *gate(nb_tensor *z, int k) {
-    int64_t h = z->shape.size[1] / 4;
-    return nb_slice(z, 1, k * h, (k + 1) * h, 1);
+/* The k-th of four gates that lie side by side: of z, plus of r unless that is NULL, [N,4H] both. Cut first, added then: so that the sum is
+ * part of what is done with the gates, and not a result of its own. */
+static nb_tensor *gate(nb_tensor *z, nb_tensor *r, int k) {
+    int64_t    h = z->shape.size[1] / 4;
+    nb_tensor *part = nb_slice(z, 1, k * h, (k + 1) * h, 1);
+    return r ? nb_add(part, nb_slice(r, 1, k * h, (k + 1) * h, 1)) : part;
 }
 
-/* One step: z [N,4H] -> h [N,H]. c is the state, NULL for zeros. */
-static nb_tensor *lstm_step(nb_tensor *z, nb_tensor **c) {
-    nb_tensor *i = nb_sigmoid(gate(z, 0)), *f = *c ? nb_sigmoid(gate(z, 1)) : NULL;
-    nb_tensor *new = nb_mul(i, nb_tanh(gate(z, 2)));
+/* One step: z from the input, r from the last step (both NULL at first: r and the state c) -> h [N,H]. */
+static nb_tensor *lstm_step(nb_tensor *z, nb_tensor *r, nb_tensor **c) {
+    nb_tensor *i = nb_sigmoid(gate(z, r, 0)), *f = *c ? nb_sigmoid(gate(z, r, 1)) : NULL;
+    nb_tensor *new = nb_mul(i, nb_tanh(gate(z, r, 2)));
     *c = *c ? nb_add(nb_mul(f, *c), new) : new;
-    return nb_mul(nb_sigmoid(gate(z, 3)), nb_tanh(*c));
+    return nb_mul(nb_sigmoid(gate(z, r, 3)), nb_tanh(*c));
 }
 
 /* What x adds to the gates is one product for all steps. It lies with time first, so that a step is one piece of memory; steps are slices
@@ -171,7 +173,7 @@ nb_tensor *nb_lstm(nb_tensor *x, nb_tensor *weight_ih, nb_tensor *weight_hh, nb_
     nb_list    outputs = nb_list_new(nb, (int)steps);
     for (int t = 0; t < outputs.n; t++) {
         nb_tensor *now = nb_reshape(nb_slice(z, 0, t, t + 1, 1), nb_shape(batch, 4 * hidden));
-        outputs.at[t] = h = lstm_step(h ? nb_add(now, nb_matmul(h, w)) : now, &c);
+        outputs.at[t] = h = lstm_step(now, h ? nb_matmul(h, w) : NULL, &c);
     }
     nb_tensor *y = outputs.n ? nb_transpose(nb_stack(outputs, 0), 0, 1) : nb_failed(nb);
     nb_group_pop(nb);
