@@ -35,6 +35,11 @@ enum nb__row {
  * the same array as an operand. */
 typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
 
+/* n elements of a chain of fused.def; value: NB__CHAIN_VALUES places, operands, then the results of its steps (NULL: not wanted). Bit m of
+ * ones: operand m is a single element, for all. A result may be the same array as an operand. */
+enum { NB__CHAIN_VALUES = 24 };
+typedef void nb__chain_tile(void *const *value, unsigned ones, int64_t n);
+
 /* n elements as another type: by the operand's and the result's. out may be the same array where both are of one size. */
 enum { NB__CAST_TYPES = NB_BOOL + 1 };
 typedef void nb__cast_tile(void *out, const void *in, int64_t n);
@@ -43,12 +48,14 @@ typedef void nb__cast_tile(void *out, const void *in, int64_t n);
 typedef struct nb__isa {
     const char             *name;      /* "reference", "baseline", "v3", "v4" */
     nb__tile *const        *tiles;     /* by row; NULL in "reference" */
+    nb__chain_tile *const  *chains;    /* by pattern */
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
     const struct nb__row_loops *row_loops;
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */
+extern nb__chain_tile *const nb__chains_baseline[], *const nb__chains_v3[], *const nb__chains_v4[]; /* isa/fused.c */
 extern nb__cast_tile *const nb__casts_baseline[][NB__CAST_TYPES], *const nb__casts_v3[][NB__CAST_TYPES],
     *const nb__casts_v4[][NB__CAST_TYPES]; /* isa/cast.c */
 
@@ -111,7 +118,11 @@ enum {
     NB__MIN = -4,
     NB__PICK = -5,  /* y[r] = a[r, b[r]]: FULL a and ROW b, whole numbers, to ROW */
     NB__PLACE = -6, /* y[r, j] = b[r] where j = a[r], else 0: ROW whole numbers and ROW to FULL */
-    NB__SPLAT = -7  /* y[r, j] = a[r]: made by the planner */
+    NB__SPLAT = -7, /* y[r, j] = a[r]: made by the planner */
+    /* made by peephole.c, the rest of the instruction as it was: */
+    NB__CHAIN = -8,      /* the last one of a chain: all of it runs here */
+    NB__CHAIN_KEEP = -9, /* another one, whose result is wanted */
+    NB__CHAIN_STEP = -10 /* one whose result stays in registers */
 };
 typedef struct nb__instruction {
     int      row;      /* of elementwise.def, or one of the above */
@@ -119,6 +130,7 @@ typedef struct nb__instruction {
     nb_dtype dtype;    /* of the result: f32 or bool (a cast reads any type) */
     int      in[3];
     int      store;    /* which result of the call it is, or -1 */
+    int      chain;    /* NB__CHAIN: which */
     double   p, q;
 } nb__instruction;
 typedef struct nb__region {
@@ -135,6 +147,16 @@ enum { NB__UNIT_MAX = 8192 };
 bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads, nb__plan *plan);
 /* Whether a row has a tile for an operand of this type (f32; bool for logic). Of several operands: the type of the last. */
 bool nb__row_has_tile(int row, nb_dtype operand);
+
+/* peephole.c: instructions that one loop can compute (fused.def). */
+typedef struct nb__chain {
+    short    pattern, operands, n;    /* of n values the first are operands */
+    short    at;                      /* the last instruction */
+    short    value[NB__CHAIN_VALUES]; /* of the region; -1: stays in registers */
+    unsigned ones;                    /* the operands that are one element for all: for the planner to tell */
+} nb__chain;
+/* Marks the instructions of chains in a list of n; chain: room for n / 2. How many there are. */
+int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, nb__chain *chain);
 
 nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */

@@ -8,36 +8,6 @@
 
 #include <string.h>
 
-/* ------------------------------------------------------------------------------------------------------------------------ casts */
-
-#define CAST_FROM(name, type, is_true) \
-    static void cast_##name(void *out, nb_dtype to, const void *in, int64_t n) { \
-        const type *x = in; \
-        float      *real = out; \
-        uint8_t    *truth = out; \
-        if (to == NB_F32) \
-            for (int64_t i = 0; i < n; i++) real[i] = (float)(is_true); \
-        else \
-            for (int64_t i = 0; i < n; i++) truth[i] = x[i] != 0; \
-    }
-CAST_FROM(f32, float, x[i])
-CAST_FROM(f64, double, x[i])
-CAST_FROM(i32, int32_t, x[i])
-CAST_FROM(i64, int64_t, x[i])
-CAST_FROM(u8, uint8_t, x[i])
-CAST_FROM(bool, uint8_t, x[i] != 0)
-
-static void cast(void *out, nb_dtype to, const void *in, nb_dtype from, int64_t n) {
-    switch (from) {
-    case NB_F32: cast_f32(out, to, in, n); break;
-    case NB_F64: cast_f64(out, to, in, n); break;
-    case NB_I32: cast_i32(out, to, in, n); break;
-    case NB_I64: cast_i64(out, to, in, n); break;
-    case NB_U8: cast_u8(out, to, in, n); break;
-    default: cast_bool(out, to, in, n); break;
-    }
-}
-
 /* ------------------------------------------------------------------------------------------------------------------- runs of a tile */
 
 typedef struct job {
@@ -108,12 +78,21 @@ static void add_up(const tile *t, const nb__instruction *ins, const nb__region_s
     else *y += p->loops->sum(t->value[x], t->n[x < p->n_in ? p->array[x].part : p->instruction[x - p->n_in].part]);
 }
 
+static void run_chain(const tile *t, const nb__chain *c, int64_t n) {
+    void *value[NB__CHAIN_VALUES];
+    for (int v = 0; v < NB__CHAIN_VALUES; v++) value[v] = v < c->n && c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
+    t->job->region->chain_tiles[c->pattern](value, c->ones, n);
+}
+
 static void run_instruction(tile *t, int k, void *y) {
     const nb__region_plan *p = t->job->region;
     const nb__instruction *ins = &p->instruction[k];
     const void            *in[3];
     switch (ins->row) {
-    case NB__CAST: cast(y, ins->dtype, t->value[ins->in[0]], t->dtype[ins->in[0]], t->n[ins->part]); return;
+    case NB__CAST: p->casts[t->dtype[ins->in[0]]][ins->dtype](y, t->value[ins->in[0]], t->n[ins->part]); return;
+    case NB__CHAIN: run_chain(t, &p->chain[ins->chain], t->n[ins->part]); return;
+    case NB__CHAIN_KEEP:
+    case NB__CHAIN_STEP: return;
     case NB__SUM:
     case NB__MAX:
     case NB__MIN:

@@ -30,6 +30,8 @@ typedef struct nb__region_plan {
     nb__tile *const        *tiles;
     const struct nb__loops *loops;
     const struct nb__row_loops *row_loops;
+    nb__chain_tile *const  *chain_tiles;
+    nb__cast_tile *const  (*casts)[NB__CAST_TYPES];
     nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
     int64_t                 row;           /* elements of a row; 1 when there are none */
     int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */
@@ -38,9 +40,10 @@ typedef struct nb__region_plan {
     int64_t                 n_tiles, group, groups;
     size_t                  thread_bytes, partial_at;
     int                     threads;
-    int                     n_in, n_instructions, n_out, n_sums;
+    int                     n_in, n_instructions, n_out, n_sums, n_chains;
     nb__region_array       *array;         /* operands, then results */
     nb__region_sum         *sum;
+    nb__chain              *chain;
     int                    *sum_of;        /* of each instruction: its nb__region_sum, or -1 */
     size_t                 *value_row;     /* of each instruction: as array.row, when its result is not written in place */
     nb__instruction        *instruction;

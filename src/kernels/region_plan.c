@@ -110,19 +110,43 @@ static void assign_rows(nb__region_plan *r) {
         for (int m = 0; m < 3; m++)
             if (r->instruction[k].in[m] >= 0) last[r->instruction[k].in[m]] = k;
     }
+    for (int i = 0; i < r->n_chains; i++)
+        for (int v = 0; v < r->chain[i].operands; v++)
+            last[r->chain[i].value[v]] = (int)most(last[r->chain[i].value[v]], r->chain[i].at);
     for (int k = 0; k < r->n_instructions; k++) /* results that are not in place are written after the last instruction */
         if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
-        if (ins->part <= NB__ROW && !nb__writes_in_place(r, ins)) {
+        if (ins->part <= NB__ROW && !nb__writes_in_place(r, ins) && ins->row != NB__CHAIN_STEP) {
             if (ins->part == NB__ROW) r->value_row[k] = new_row(r, length[NB__ROW], 4);
             else r->value_row[k] = n_free ? free_row[--n_free] : new_row(r, length[NB__FULL], 4);
         }
         for (int i = 0; i < k; i++)
-            if (last[r->n_in + i] == k && r->instruction[i].part == NB__FULL && !nb__writes_in_place(r, &r->instruction[i]))
+            if (last[r->n_in + i] == k && r->instruction[i].part == NB__FULL && !nb__writes_in_place(r, &r->instruction[i]) &&
+                r->instruction[i].row != NB__CHAIN_STEP)
                 free_row[n_free++] = r->value_row[i];
     }
     r->thread_bytes = aligned(r->thread_bytes);
+}
+
+/* Operands that are one element for all: chains take them as such. Where nobody else reads one, no row is filled with it. */
+static void find_ones(nb__region_plan *r) {
+    for (int i = 0; i < r->n_in; i++) {
+        nb__region_array *a = &r->array[i];
+        bool              is_one = !a->in_place, is_free = true;
+        for (int k = 0; k < r->space[a->part].rank; k++) is_one = is_one && a->stride[k] == 0;
+        if (!is_one) continue;
+        for (int c = 0; c < r->n_chains; c++)
+            for (int v = 0; v < r->chain[c].operands; v++)
+                if (r->chain[c].value[v] == i) r->chain[c].ones |= 1u << v;
+        for (int k = 0; k < r->n_instructions; k++) {
+            const nb__instruction *ins = &r->instruction[k];
+            if (ins->row > NB__CHAIN && (ins->in[0] == i || ins->in[1] == i || ins->in[2] == i)) is_free = false;
+        }
+        if (!is_free) continue;
+        a->in_place = true;
+        a->once = false;
+    }
 }
 
 static const int operands_of_row[] = {
@@ -192,15 +216,17 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
     size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
     char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + sizeof(int)) + arrays * sizeof(nb__region_array) +
-                                     (size_t)n * sizeof(nb__region_sum));
+                                     (size_t)n * sizeof(nb__region_sum) + room / 2 * sizeof(nb__chain));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .row_loops = isa->row_loops, .n_in = n_in, .n_out = n_out, .threads = threads};
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .row_loops = isa->row_loops, .chain_tiles = isa->chains,
+                           .casts = isa->casts, .n_in = n_in, .n_out = n_out, .threads = threads};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);
     r->value_row = (size_t *)(r->instruction + room);
     r->sum_of = (int *)(r->value_row + room);
+    r->chain = (nb__chain *)(r->sum_of + room);
     memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
     for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
     for (int k = 0; k < n; k++) {
@@ -209,10 +235,12 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
         r->n_sums += what->instruction[k].part > NB__ROW;
     }
     copy_instructions(r, what);
+    r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->chain);
     make_spaces(r, what, call);
     cut_into_tiles(r);
     for (int i = 0; i < n_in + n_out; i++)
         if (r->array[i].part <= NB__ROW) place_array(r, &r->array[i], i < n_in ? call->c.in[i].dtype : call->out[i - n_in].dtype);
+    find_ones(r);
     assign_rows(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
     place_sums(r);

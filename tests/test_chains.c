@@ -1,0 +1,173 @@
+/* test_chains.c: chains of instructions (fused.def) give the bits of the rows one after the other, and are only made where they may be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels.h"
+
+static const struct {
+    const char *name;
+    int         operands, steps;
+    struct {
+        int row, a, b, is_kept;
+    } step[NB__CHAIN_VALUES];
+} patterns[] = {
+#define STEP(row, a, b) {NB__ROW_##row, a, b, 0},
+#define KEEP(row, a, b) {NB__ROW_##row, a, b, 1},
+#define FUSED(name, operands, usual, steps) {#name, operands, 0, {steps{-1, 0, 0, 0}}},
+#include "fused.def"
+#undef FUSED
+#undef STEP
+#undef KEEP
+};
+enum { PATTERNS = sizeof patterns / sizeof *patterns, MOST = 3001 };
+
+static const char *const isas[] = {"baseline", "v3", "v4"};
+
+static uint32_t random_state = 1;
+static uint32_t draw(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 17;
+    random_state ^= random_state << 5;
+    return random_state;
+}
+
+/* The instructions of pattern k, sums and products in either order; every KEEP is a result. How many results. */
+static int write_out(int k, nb__region *r) {
+    int results = 0;
+    *r = (nb__region){.n_in = patterns[k].operands};
+    for (int i = 0; patterns[k].step[i].row >= 0; i++) {
+        int             row = patterns[k].step[i].row, a = patterns[k].step[i].a, b = patterns[k].step[i].b;
+        nb__instruction ins = {
+            .row = row, .dtype = NB_F32, .in = {a, b, -1}, .store = patterns[k].step[i].is_kept ? results++ : -1};
+        if ((row == NB__ROW_add || row == NB__ROW_mul) && draw() & 1) ins.in[0] = b, ins.in[1] = a;
+        if (row == NB__ROW_square || row == NB__ROW_sqrt) ins.in[1] = -1;
+        r->instruction[r->n_instructions++] = ins;
+    }
+    return results;
+}
+
+static float operand[16][MOST], result[4][MOST], expected[NB__CHAIN_VALUES][MOST];
+
+static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n, unsigned ones) {
+    const void  *value[NB__CHAIN_VALUES];
+    static float row[16][MOST];
+    for (int m = 0; m < r->n_in; m++) {
+        for (int64_t i = 0; i < n; i++) row[m][i] = operand[m][ones >> m & 1 ? 0 : i];
+        value[m] = row[m];
+    }
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        isa->tiles[ins->row](expected[k], value[ins->in[0]], ins->in[1] < 0 ? NULL : value[ins->in[1]], NULL, n, 0, 0);
+        value[r->n_in + k] = expected[k];
+    }
+}
+
+static nb_array array_of(float *data, int64_t n, bool is_one) {
+    return (nb_array){.data = data, .dtype = NB_F32, .rank = 1, .shape = {n}, .stride = {is_one ? 0 : 1}};
+}
+
+static void check(nb_context *nb, const nb__isa *isa, int k, int64_t n, unsigned ones) {
+    nb__region r;
+    int        results = write_out(k, &r);
+    nb_array   in[16], out[4];
+    for (int m = 0; m < r.n_in; m++) {
+        for (int64_t i = 0; i < n || i < 1; i++)
+            operand[m][i] = (float)(draw() % 4096) * 0x1p-9f + (float)(draw() % 4096) * 0x1p-24f;
+        in[m] = array_of(operand[m], n, ones >> m & 1);
+    }
+    run_rows(isa, &r, n, ones);
+    for (int s = 0; s < results; s++) out[s] = array_of(result[s], n, false);
+    /* A result over an operand, where elements are its own. */
+    if (!(ones & 1)) out[results - 1].data = operand[0];
+    memset(result, 0x55, sizeof result);
+    r.space = out[0];
+    nb__call call = {.c = {.out = out[0], .n_in = r.n_in, .in = in}, .n_out = results, .out = out};
+    nb__plan plan;
+    assert_true(nb__plan_region(nb, isa, &r, &call, 1, &plan));
+    void *scratch = nb_alloc(nb, plan.scratch_bytes);
+    plan.run(&plan, &call, scratch, NULL);
+    for (int i = 0; i < r.n_instructions; i++) {
+        int s = r.instruction[i].store;
+        if (s >= 0 && memcmp(out[s].data, expected[i], (size_t)n * sizeof(float)))
+            fail_msg("%s, %s, %d elements, ones %#x: result %d", patterns[k].name, isa->name, (int)n, ones, s);
+    }
+    nb_free(nb, scratch);
+    nb_free(nb, plan.state);
+}
+
+static void same_bits(void **state) {
+    (void)state;
+    nb_context   *nb = nb_open(NULL);
+    const int64_t sizes[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 1000, 1024, 1025, 3001};
+    for (int i = 0; i < 3; i++) {
+        const nb__isa *isa = nb__isa_find(isas[i]);
+        if (!isa) continue;
+        for (int k = 0; k < PATTERNS; k++)
+            for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+                const unsigned some[] = {0, 0x3f0, 0xa, 1, draw() & 0x3ff};
+                for (int o = 0; o < 5; o++) check(nb, isa, k, sizes[s], some[o] & ((1u << patterns[k].operands) - 1));
+            }
+    }
+    nb_close(nb);
+}
+
+static const nb_dtype floats[NB__REGION_MAX];
+
+static void each_is_found(void **state) {
+    (void)state;
+    nb__chain chain[16];
+    for (int k = 0; k < PATTERNS; k++)
+        for (int turn = 0; turn < 20; turn++) {
+            nb__region r;
+            write_out(k, &r);
+            assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, chain), 1);
+            assert_int_equal(chain[0].pattern, k);
+            assert_int_equal(chain[0].at, r.n_instructions - 1);
+            for (int i = 0; i < r.n_instructions - 1; i++)
+                assert_int_equal(r.instruction[i].row, r.instruction[i].store < 0 ? NB__CHAIN_STEP : NB__CHAIN_KEEP);
+        }
+}
+
+/* How many chains there are in a b + c with something else done to it. */
+static int chains_of(const nb__instruction *list, int n, nb_dtype first) {
+    nb__instruction copy[8];
+    nb__chain       chain[4];
+    nb_dtype        types[4] = {first};
+    memcpy(copy, list, (size_t)n * sizeof *list);
+    return nb__find_chains(copy, 4, types, n, chain);
+}
+
+static void only_where_it_may(void **state) {
+    (void)state;
+    const nb__instruction product = {.row = NB__ROW_mul, .in = {0, 1, -1}, .store = -1},
+                          other = {.row = NB__ROW_abs, .in = {3, -1, -1}, .store = 1};
+    nb__instruction list[3] = {product, other, {.row = NB__ROW_add, .in = {4, 2, -1}, .store = 0}};
+    assert_int_equal(chains_of(list, 3, NB_F32), 0); /* a result is written in between */
+    list[1].store = -1;
+    assert_int_equal(chains_of(list, 3, NB_F32), 1);
+    assert_int_equal(chains_of(list, 3, NB_I32), 0);
+    list[1].in[0] = 4; /* somebody else reads the product */
+    assert_int_equal(chains_of(list, 3, NB_F32), 0);
+    list[1].in[0] = 3;
+    list[0].store = 1; /* it is a result */
+    assert_int_equal(chains_of(list, 3, NB_F32), 0);
+    list[0].store = -1;
+    list[2].in[1] = 4; /* it is both operands */
+    assert_int_equal(chains_of(list, 3, NB_F32), 0);
+    list[2].in[1] = 2;
+    list[2].part = NB__ROW; /* of another part */
+    assert_int_equal(chains_of(list, 3, NB_F32), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(each_is_found),
+                                       cmocka_unit_test(only_where_it_may)};
+    return cmocka_run_group_tests_name("chains", tests, NULL, NULL);
+}
