@@ -80,7 +80,7 @@ void nb__copy_task(const nb__copy *c, void *to, const void *from, int64_t task) 
         y += index[i] * step * c->to[i];
         x += index[i] * step * c->from[i];
     }
-    for (; r < end; r++) {
+    for (int64_t many = 1; r < end; r += many) {
         int64_t     first = piece * TASK, n = c->space.shape[inner] - first;
         char       *row = (char *)to + (y + first * c->to[inner]) * c->size;
         const char *source = (const char *)from + (x + first * c->from[inner]) * c->size;
@@ -89,16 +89,20 @@ void nb__copy_task(const nb__copy *c, void *to, const void *from, int64_t task) 
             copy_across(c, row, source, rest < c->block ? rest : c->block, n);
         } else if (c->streams) {
             c->loops->stream(row, source, (size_t)((n < TASK ? n : TASK) * c->size));
+        } else if (c->is_short) { /* as many as lie evenly */
+            int64_t rest = c->space.shape[inner - 1] - index[inner - 1];
+            many = rest < end - r ? rest : end - r;
+            c->loops->copy_rows(row, c->to[inner - 1] * c->size, source, c->from[inner - 1] * c->size, many, n * c->size);
         } else {
             nb__copy_run(c->size, row, c->to[inner], source, c->from[inner], n < TASK ? n : TASK);
         }
         if (++piece < c->pieces) continue;
         piece = 0;
         for (int i = inner - 1; i >= 0; i--) { /* on to the next row */
-            int64_t step = i == c->across ? c->block : 1;
-            y += step * c->to[i];
-            x += step * c->from[i];
-            if (++index[i] < steps(c, i)) break;
+            int64_t step = i == c->across ? c->block : 1, rows = i == inner - 1 ? many : 1;
+            y += rows * step * c->to[i];
+            x += rows * step * c->from[i];
+            if ((index[i] += rows) < steps(c, i)) break;
             y -= index[i] * step * c->to[i];
             x -= index[i] * step * c->from[i];
             index[i] = 0;
@@ -135,6 +139,8 @@ void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_arr
     c.is_transposition = c.across >= 0 && c.size == 4 && c.to[inner] == 1 && c.from[c.across] == 1;
     c.streams = large && (c.is_transposition ||
                           (c.across < 0 && c.to[inner] == 1 && c.from[inner] == 1 && c.space.shape[inner] >= LENGTH));
+    bool side_by_side = c.to[inner] == 1 && c.from[inner] == 1;
+    c.is_short = inner > 0 && c.across < 0 && !c.streams && side_by_side && c.space.shape[inner] <= LENGTH;
     c.block = c.is_transposition ? WIDE_BLOCK : BLOCK;
     c.rows = c.pieces;
     for (int i = 0; i < inner; i++) c.rows *= steps(&c, i);

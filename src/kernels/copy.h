@@ -11,12 +11,12 @@ enum { NB__LARGE = 16 << 20 }; /* bytes of a result that no cache holds until it
 typedef struct nb__copy {
     const nb__move_loops *loops;
     nb__space             space;
-    int64_t               to[NB_MAX_RANK], from[NB_MAX_RANK]; /* strides; the last axis is the result's innermost */
-    int                   across;                             /* the operand's innermost axis where it is another one, or -1 */
-    int64_t               block;                              /* of `across` */
-    int                   size;                               /* bytes of an element */
-    bool                  streams, is_transposition;
-    int64_t               pieces;            /* of the last axis; 1 with `across` */
+    int64_t               to[NB_MAX_RANK], from[NB_MAX_RANK];  /* strides; the last axis is the result's innermost */
+    int                   across;                              /* the operand's innermost axis where it is another one, or -1 */
+    int64_t               block;                               /* of `across` */
+    int                   size;                                /* bytes of an element */
+    bool                  streams, is_transposition, is_short; /* short: rows of which many are copied in one go */
+    int64_t               pieces;                              /* of the last axis; 1 with `across` */
     int64_t               rows, rows_a_task; /* a row: a piece of the last axis; with `across`, `block` of them side by side */
     int64_t               tasks;
 } nb__copy;

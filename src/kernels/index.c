@@ -8,8 +8,8 @@ typedef struct state {
     const nb__move_loops *loops;
     const char           *user;
     nb__folded            x, out, index;
-    int64_t               rows_a_tile; /* of outer x axis */
-    bool                  streams;
+    int64_t               rows_a_tile;      /* of outer x axis */
+    bool                  is_even, streams; /* even: one index a row, whose elements lie side by side */
 } state;
 
 enum { TILE = 16384 };
@@ -71,14 +71,18 @@ typedef struct job {
 
 /* ------------------------------------------------------------------------------------------------------------------------- gathering */
 
-static void copy_row(const state *s, float *to, const float *from) {
-    int64_t to_step = s->out.stride[2], from_step = s->x.stride[2], n = s->out.size[2];
-    if (s->streams)
-        s->loops->stream(to, from, (size_t)n * sizeof *to);
-    else if (to_step == 1 && from_step == 1)
-        memcpy(to, from, (size_t)n * sizeof *to);
-    else
-        nb__copy_run((int)sizeof *to, to, to_step, from, from_step, n);
+enum { MANY = 64 /* rows that are picked in one go */ };
+
+/* Some rows of one index into outer. */
+static void pick_rows(const state *s, const nb_call *c, float *out, const float *x, int64_t index, int64_t many,
+                      int64_t element) {
+    int64_t at[MANY], inner = s->out.size[2];
+    for (int64_t i = 0; i < many; i++) {
+        int64_t place = nb__place(c, s->user, &c->in[1], index + i * s->index.stride[1], s->x.size[1], element + i * inner, true);
+        if (place < 0) return; /* the run fails */
+        at[i] = place * s->x.stride[1] * (int64_t)sizeof *x;
+    }
+    s->loops->pick_rows(out, s->out.stride[1] * (int64_t)sizeof *x, x, at, many, inner * (int64_t)sizeof *x, s->streams);
 }
 
 /* A row of gather whose indices differ from element to element. */
@@ -95,22 +99,24 @@ static void gather_task(void *arg, int64_t tile, int thread) {
     (void)thread;
     int64_t count = s->out.size[1], inner = s->out.size[2], n = s->x.size[1];
     int64_t first = tile * s->rows_a_tile, end = least(first + s->rows_a_tile, s->out.size[0] * count);
-    for (int64_t row = first, o = first / count, k = first % count; row < end; row++) {
+    int64_t many = 1;
+    for (int64_t row = first, o = first / count, k = first % count; row < end; row += many, k += many) {
+        if (k == count) {
+            k = 0;
+            o++;
+        }
         const float *x = (const float *)j->c->in[0].data + o * s->x.stride[0];
         float       *out = (float *)j->c->out.data + o * s->out.stride[0] + k * s->out.stride[1];
         int64_t      at = o * s->index.stride[0] + k * s->index.stride[1];
-        if (s->index.stride[2]) {
+        if (s->is_even) {
+            many = least(least(MANY, count - k), end - row);
+            pick_rows(s, j->c, out, x, at, many, row * inner);
+        } else if (s->index.stride[2]) {
             pick_row(s, j->c, out, x, at, row * inner);
         } else {
             int64_t place = nb__place(j->c, s->user, &j->c->in[1], at, n, row * inner, true);
-            if (place >= 0 && inner == 1)
-                *out = x[place * s->x.stride[1]];
-            else if (place >= 0)
-                copy_row(s, out, x + place * s->x.stride[1]);
-        }
-        if (++k == count) {
-            k = 0;
-            o++;
+            if (place >= 0)
+                nb__copy_run((int)sizeof *x, out, s->out.stride[2], x + place * s->x.stride[1], s->x.stride[2], inner);
         }
     }
     if (s->streams) s->loops->fence();
@@ -127,11 +133,11 @@ static bool plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call
     state *s = nb_alloc(nb, sizeof *s);
     if (!s) return false;
     int64_t inner = parts->out.size[2];
-    bool    lies_so = parts->out.stride[2] == 1 && parts->x.stride[2] == 1;
     *s = *parts;
+    s->is_even = inner > 1 && s->out.stride[2] == 1 && s->x.stride[2] == 1 && s->index.stride[2] == 0;
     s->loops = nb__move_loops_of(isa);
     s->rows_a_tile = most(1, TILE / most(1, inner));
-    s->streams = lies_so && inner >= 64 && s->index.stride[2] == 0 && nb__array_bytes(&call->c.out) >= NB__LARGE;
+    s->streams = s->is_even && inner >= 64 && nb__array_bytes(&call->c.out) >= NB__LARGE;
     *plan = (nb__plan){.kernel = parts->user, .run = run_gather, .state = s};
     return true;
 }

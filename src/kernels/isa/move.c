@@ -31,6 +31,44 @@ static void stream(void *to, const void *from, size_t count) {
 
 static void fence(void) { _mm_sfence(); }
 
+/* A few bytes, for which a call of memcpy is long. The last piece overlaps the one before. */
+static inline __attribute__((always_inline)) void copy_bytes(char *y, const char *x, int64_t n) {
+    enum { LINE = 64 };
+    int64_t i = 0;
+    for (; i + LINE <= n; i += LINE) memcpy(y + i, x + i, LINE);
+    if (i == n) return;
+    if (n >= LINE) {
+        memcpy(y + n - LINE, x + n - LINE, LINE);
+        return;
+    }
+    for (int64_t size = LINE / 2; size; size /= 2) {
+        if (n < size) continue;
+        char first[LINE / 2], last[LINE / 2];
+        memcpy(first, x, (size_t)size);
+        memcpy(last, x + n - size, (size_t)size);
+        memcpy(y, first, (size_t)size);
+        memcpy(y + n - size, last, (size_t)size);
+        return;
+    }
+}
+
+static void copy_rows(void *to, int64_t to_step, const void *from, int64_t from_step, int64_t rows, int64_t count) {
+    for (int64_t r = 0; r < rows; r++) copy_bytes((char *)to + r * to_step, (const char *)from + r * from_step, count);
+}
+
+/* Rows that lie anywhere: the processor does not foresee them. */
+static void pick_rows(void *to, int64_t to_step, const void *from, const int64_t *at, int64_t rows, int64_t count, bool streams) {
+    enum { AHEAD = 6, LINE = 64 };
+    for (int64_t r = 0; r < rows; r++) {
+        const char *next = (const char *)from + at[r + AHEAD < rows ? r + AHEAD : rows - 1];
+        for (int64_t i = 0; i < count && i < 8 * LINE; i += LINE) __builtin_prefetch(next + i);
+        if (streams)
+            stream((char *)to + r * to_step, (const char *)from + at[r], (size_t)count);
+        else
+            copy_bytes((char *)to + r * to_step, (const char *)from + at[r], count);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------- transposition */
 
 /* A block of LANES x LANES or less in registers. Shuffling the first half of the rows into the second, as cards, log2 LANES times, brings
@@ -123,4 +161,4 @@ static void add_up(float *restrict y, double *restrict sum, const float *restric
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-const nb__move_loops JOIN(nb__move_, NB__ISA) = {stream, fence, transpose, sum_up, add_up};
+const nb__move_loops JOIN(nb__move_, NB__ISA) = {stream, fence, copy_rows, pick_rows, transpose, sum_up, add_up};
