@@ -10,7 +10,7 @@ enum {
     BLOCK = 16,
     WIDE_BLOCK = 32, /* of a transposition in registers */
     LENGTH = 256,    /* elements of a stretch that is worth going past the caches */
-    TASK = 16384     /* elements worth a task of a thread */
+    TASK = NB__COPY_TASK
 };
 
 const nb__move_loops *nb__move_loops_of(const nb__isa *isa) {
@@ -69,10 +69,10 @@ static int64_t steps(const nb__copy *c, int axis) {
 }
 
 /* Row r: an index of all axes but the last, and a piece of that; with `across`, that axis counts in blocks. */
-void nb__copy_task(const nb__copy *c, void *to, const void *from, int64_t task) {
+void nb__copy_rows(const nb__copy *c, void *to, const void *from, int64_t first_row, int64_t end) {
     int     inner = c->space.rank - 1;
-    int64_t r = task * c->rows_a_task, end = r + c->rows_a_task < c->rows ? r + c->rows_a_task : c->rows;
-    int64_t index[NB_MAX_RANK], left = r / c->pieces, piece = r % c->pieces, y = 0, x = 0;
+    int64_t index[NB_MAX_RANK], r = first_row, left = r / c->pieces, piece = r % c->pieces, y = 0, x = 0;
+    if (r >= end) return;
     for (int i = inner - 1; i >= 0; i--) {
         int64_t step = i == c->across ? c->block : 1;
         index[i] = left % steps(c, i);
@@ -122,7 +122,12 @@ static int64_t magnitude(int64_t stride) { return stride < 0 ? -stride : stride;
 void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_array *from, int64_t all_bytes, nb__copy *copy) {
     const nb_array *list[2] = {to, from};
     int64_t         strides[2][NB_MAX_RANK];
-    nb__copy        c = {.loops = loops, .across = -1, .size = (int)nb_dtype_size(to->dtype), .pieces = 1, .rows_a_task = 1};
+    nb__copy        c = {
+               .loops = loops,
+               .across = -1,
+               .size = (int)nb_dtype_size(to->dtype),
+               .pieces = 1,
+    };
     nb__space_make(2, list, &c.space, strides);
     for (int i = 0; i < c.space.rank; i++) {
         c.to[i] = strides[0][i];
@@ -144,11 +149,7 @@ void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_arr
     c.block = c.is_transposition ? WIDE_BLOCK : BLOCK;
     c.rows = c.pieces;
     for (int i = 0; i < inner; i++) c.rows *= steps(&c, i);
-    if (c.space.count == 0)
-        c.rows = 0;
-    else
-        c.rows_a_task = TASK * c.rows / c.space.count > 1 ? TASK * c.rows / c.space.count : 1;
-    c.tasks = (c.rows + c.rows_a_task - 1) / c.rows_a_task;
+    if (c.space.count == 0) c.rows = 0;
     *copy = c;
 }
 
@@ -156,18 +157,20 @@ typedef struct job {
     const nb__copy *copy;
     void           *to;
     const void     *from;
+    int64_t         tasks;
 } job;
 
 static void run_task(void *arg, int64_t task, int thread) {
     const job *j = arg;
     (void)thread;
-    nb__copy_task(j->copy, j->to, j->from, task);
+    nb__copy_rows(j->copy, j->to, j->from, task * j->copy->rows / j->tasks, (task + 1) * j->copy->rows / j->tasks);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
-    job j = {plan->state, call->c.out.data, call->c.in[0].data};
+    const nb__copy *c = plan->state;
+    job             j = {c, call->c.out.data, call->c.in[0].data, (c->space.count + TASK - 1) / TASK};
     (void)scratch;
-    nb__parallel(pool, j.copy->tasks, run_task, &j);
+    nb__parallel(pool, j.tasks, run_task, &j);
 }
 
 bool nb__plan_copy(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {

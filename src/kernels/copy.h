@@ -1,4 +1,4 @@
-/* copy.h: one array's elements into another, cut into tasks; what kernels that put arrays together are made of. */
+/* copy.h: one array's elements into another, row by row; what kernels that put arrays together are made of. */
 #ifndef NB_COPY_H
 #define NB_COPY_H
 
@@ -7,6 +7,8 @@
 #include "space.h"
 
 enum { NB__LARGE = 16 << 20 }; /* bytes of a result that no cache holds until it is read */
+
+enum { NB__COPY_TASK = 16384 }; /* elements worth a task of a thread */
 
 typedef struct nb__copy {
     const nb__move_loops *loops;
@@ -17,14 +19,13 @@ typedef struct nb__copy {
     int                   size;                                /* bytes of an element */
     bool                  streams, is_transposition, is_short; /* short: rows of which many are copied in one go */
     int64_t               pieces;                              /* of the last axis; 1 with `across` */
-    int64_t               rows, rows_a_task; /* a row: a piece of the last axis; with `across`, `block` of them side by side */
-    int64_t               tasks;
+    int64_t               rows; /* a row: a piece of the last axis; with `across`, `block` of them side by side */
 } nb__copy;
 
 const nb__move_loops *nb__move_loops_of(const nb__isa *isa); /* NULL for the reference */
 int64_t               nb__array_bytes(const nb_array *a);
 /* Arrays of one shape and type. all_bytes: of the whole of which they may be a part: what is large goes past the caches. */
 void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_array *from, int64_t all_bytes, nb__copy *c);
-void nb__copy_task(const nb__copy *c, void *to, const void *from, int64_t task);
+void nb__copy_rows(const nb__copy *c, void *to, const void *from, int64_t first, int64_t end); /* rows first..end-1 */
 
 #endif

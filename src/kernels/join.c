@@ -8,7 +8,6 @@ typedef struct piece {
     nb__copy copy;
     int      operand; /* or CONSTANT, ONE */
     int64_t  to;      /* offset in the result, in bytes */
-    int64_t  tasks;   /* of the pieces before it in its pass */
 } piece;
 
 enum { CONSTANT = -1, ONE = -2 };
@@ -25,22 +24,19 @@ typedef struct job {
     const state   *s;
     const nb_call *c;
     int            first, end; /* pieces of the pass */
+    int64_t        tasks;
 } job;
 
+/* A share of each piece: pieces that lie side by side have rows in the same lines of memory, which threads had better not share. */
 static void do_task(void *arg, int64_t task, int thread) {
     const job *j = arg;
-    int        low = j->first, high = j->end;
     (void)thread;
-    while (high - low > 1) { /* the last piece that begins at or before the task */
-        int middle = (low + high) / 2;
-        if (j->s->piece[middle].tasks <= task)
-            low = middle;
-        else
-            high = middle;
+    for (int i = j->first; i < j->end; i++) {
+        const piece *p = &j->s->piece[i];
+        const void  *from = p->operand == CONSTANT ? &j->s->constant : p->operand == ONE ? &j->s->one : j->c->in[p->operand].data;
+        int64_t      rows = p->copy.rows;
+        nb__copy_rows(&p->copy, (char *)j->c->out.data + p->to, from, task * rows / j->tasks, (task + 1) * rows / j->tasks);
     }
-    const piece *p = &j->s->piece[low];
-    const void  *from = p->operand == CONSTANT ? &j->s->constant : p->operand == ONE ? &j->s->one : j->c->in[p->operand].data;
-    nb__copy_task(&p->copy, (char *)j->c->out.data + p->to, from, task - p->tasks);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -48,10 +44,11 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
     const int    first[] = {0, s->first_pass, s->n};
     (void)scratch;
     for (int pass = 0; pass < 2; pass++) {
-        job j = {s, &call->c, first[pass], first[pass + 1]};
-        if (j.end == j.first) continue;
-        const piece *last = &s->piece[j.end - 1];
-        nb__parallel(pool, last->tasks + last->copy.tasks, do_task, &j);
+        job     j = {s, &call->c, first[pass], first[pass + 1], 0};
+        int64_t elements = 0;
+        for (int i = j.first; i < j.end; i++) elements += s->piece[i].copy.space.count;
+        j.tasks = (elements + NB__COPY_TASK - 1) / NB__COPY_TASK;
+        nb__parallel(pool, j.tasks, do_task, &j);
     }
 }
 
@@ -109,12 +106,6 @@ static void add(state *s, const int64_t *start, const int64_t *shape, int operan
 static void end_pass(state *s) { s->first_pass = s->n; }
 
 static bool end(state *s, const char *kernel, nb__plan *plan) {
-    int64_t tasks = 0;
-    for (int i = 0; i < s->n; i++) {
-        if (i == s->first_pass) tasks = 0;
-        s->piece[i].tasks = tasks;
-        tasks += s->piece[i].copy.tasks;
-    }
     *plan = (nb__plan){.kernel = kernel, .run = run, .state = s};
     return true;
 }
