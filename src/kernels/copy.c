@@ -8,8 +8,9 @@
 
 enum {
     BLOCK = 16,
-    WIDE_BLOCK = 32, /* of a transposition in registers */
-    LENGTH = 256,    /* elements of a stretch that is worth going past the caches */
+    WIDE_BLOCK = 32,   /* of a transposition in registers */
+    LARGE_BLOCK = 128, /* of one past the caches: few pages are visited often, and it is put together in the second cache */
+    LENGTH = 256,      /* elements of a stretch that is worth going past the caches */
     TASK = NB__COPY_TASK
 };
 
@@ -37,17 +38,17 @@ COPY_BLOCK(uint8_t)
 COPY_BLOCK(uint32_t)
 COPY_BLOCK(uint64_t)
 
-/* m <= WIDE_BLOCK rows of n elements, from as many columns. */
+/* m rows of n elements, from as many columns. */
 static void transpose(const nb__copy *c, float *y, int64_t to_m, const float *x, int64_t from_n, int64_t m, int64_t n) {
-    float part[WIDE_BLOCK * LENGTH];
+    float part[LARGE_BLOCK * LARGE_BLOCK];
     if (!c->streams) {
         c->loops->transpose(y, to_m, x, from_n, m, n);
         return;
     }
-    for (int64_t j = 0; j < n; j += LENGTH) {
-        int64_t many = n - j < LENGTH ? n - j : LENGTH;
-        c->loops->transpose(part, LENGTH, x + j * from_n, from_n, m, many);
-        for (int64_t i = 0; i < m; i++) c->loops->stream(y + i * to_m + j, part + i * LENGTH, (size_t)many * sizeof *y);
+    for (int64_t j = 0; j < n; j += LARGE_BLOCK) {
+        int64_t many = n - j < LARGE_BLOCK ? n - j : LARGE_BLOCK;
+        c->loops->transpose(part, LARGE_BLOCK, x + j * from_n, from_n, m, many);
+        for (int64_t i = 0; i < m; i++) c->loops->stream(y + i * to_m + j, part + i * LARGE_BLOCK, (size_t)many * sizeof *y);
     }
 }
 
@@ -146,7 +147,7 @@ void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_arr
                           (c.across < 0 && c.to[inner] == 1 && c.from[inner] == 1 && c.space.shape[inner] >= LENGTH));
     bool side_by_side = c.to[inner] == 1 && c.from[inner] == 1;
     c.is_short = inner > 0 && c.across < 0 && !c.streams && side_by_side && c.space.shape[inner] <= LENGTH;
-    c.block = c.is_transposition ? WIDE_BLOCK : BLOCK;
+    c.block = !c.is_transposition ? BLOCK : c.streams ? LARGE_BLOCK : WIDE_BLOCK;
     c.rows = c.pieces;
     for (int i = 0; i < inner; i++) c.rows *= steps(&c, i);
     if (c.space.count == 0) c.rows = 0;
