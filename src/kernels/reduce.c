@@ -35,12 +35,13 @@ typedef struct state {
 } state;
 
 enum {
-    PIECE = 32768,     /* elements of a piece at most, and of a group about */
-    ONE_GROUP = 65536, /* elements of a result that are not cut into groups */
-    TILE = 16384,      /* elements of a tile at least, where results are many */
-    WIDTH = 1024,      /* columns of a tile at most: their sums stay in the first cache */
-    MAX_GROUPS = 32,   /* of columns, whose partial sums take memory */
-    GATHER = 1024      /* elements that are gathered at a time */
+    PIECE = 32768,         /* elements of a piece at most, and of a group about */
+    COLUMN_PIECE = 131072, /* elements of a group of columns at least: partial sums of many columns take time to join */
+    ONE_GROUP = 65536,     /* elements of a result that are not cut into groups */
+    TILE = 16384,          /* elements of a tile at least, where results are many */
+    WIDTH = 1024,          /* columns of a tile at most: their sums stay in the first cache */
+    MAX_GROUPS = 32,       /* of columns, whose partial sums take memory */
+    GATHER = 1024          /* elements that are gathered at a time */
 };
 
 /* ----------------------------------------------------------------------------------------------------------------------- planning */
@@ -114,7 +115,7 @@ static void plan_columns(state *s) {
     s->width = least(columns, WIDTH);
     s->parts = divide_up(columns, s->width);
     int64_t tiles = s->results / columns * s->parts, most_groups = most(1, MAX_GROUPS / tiles);
-    s->per_group = most(divide_up(PIECE, s->width), divide_up(s->rows, most_groups));
+    s->per_group = most(divide_up(COLUMN_PIECE, s->width), divide_up(s->rows, most_groups));
     s->per_group = divide_up(s->per_group, 16) * 16; /* whole blocks of the loop */
     s->groups = most(1, divide_up(s->rows, s->per_group));
 }
@@ -264,11 +265,14 @@ static void reduce_rows(const state *s, const float *x, int64_t from, int64_t to
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
     for (int64_t r = from; r < to;) {
-        int64_t inner = r % n, run = least(n - inner, to - r);
+        int64_t      inner = r % n, run = least(n - inner, to - r);
         const float *row = x + offset(&s->gone, last, s->gone.in, r / n) + inner * stride;
-        if (s->what == ARGMAX) s->loops->argmax_columns(y->value, y->place, row, r, run, stride, width);
-        else if (s->what == ARGMIN) s->loops->argmin_columns(y->value, y->place, row, r, run, stride, width);
-        else s->columns(y->value, row, run, stride, width);
+        if (s->what == ARGMAX)
+            s->loops->argmax_columns(y->value, y->place, row, r, run, stride, width);
+        else if (s->what == ARGMIN)
+            s->loops->argmin_columns(y->value, y->place, row, r, run, stride, width);
+        else
+            s->columns(y->value, row, run, stride, width);
         r += run;
     }
 }

@@ -181,9 +181,10 @@ static void argmin_rows(void *y, int64_t y_stride, const float *x, int64_t strid
 
 /* ------------------------------------------------------------------------------------------------------------------------- columns */
 
-/* The columns' next BLOCK rows: the processor does not foresee so many streams by itself. Beyond the last row it does no harm. */
-INLINE void fetch(uintptr_t at, int64_t stride) {
-    for (int i = 0; i < BLOCK; i++) __builtin_prefetch((const void *)(at + (uintptr_t)(i * stride) * sizeof(float)), 0, 2);
+/* The columns' next BLOCK rows, behind those at x, if `rows` are left: the processor does not foresee so many streams by itself. */
+INLINE void fetch(const float *x, int64_t stride, int64_t rows) {
+    if (rows < BLOCK) return;
+    for (int i = 0; i < BLOCK; i++) __builtin_prefetch(x + (BLOCK + i) * stride, 0, 2);
 }
 
 /* The sums of BLOCK rows in float, then in double. */
@@ -192,7 +193,7 @@ static void sum_columns(double *y, const float *x, int64_t rows, int64_t stride,
         int64_t j = 0;
         for (; j + WIDE <= n; j += WIDE) {
             wide v[BLOCK];
-            fetch((uintptr_t)x + (uintptr_t)(BLOCK * stride + j) * sizeof *x, stride);
+            fetch(x + j, stride, rows - BLOCK);
             for (int i = 0; i < BLOCK; i++) v[i] = load_wide(x + i * stride + j);
             v[0] = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
             narrow_half h[2];
@@ -220,7 +221,7 @@ INLINE void extreme_columns(double *y, const float *x, int64_t rows, int64_t str
         int64_t many = rows - r < BLOCK ? rows - r : BLOCK;
         for (int64_t j = 0; j < n; j += LANES) {
             int64_t m = n - j < LANES ? n - j : LANES;
-            fetch((uintptr_t)x + (uintptr_t)(BLOCK * stride + j) * sizeof *x, stride);
+            fetch(x + j, stride, rows - r - BLOCK);
             floats best = load_floats(x + j, m);
             mask   nan = either_nan(best, best);
             for (int64_t i = 1; i < many; i++) {
@@ -252,7 +253,7 @@ INLINE void place_columns(double *y, int64_t *place, const float *x, int64_t fir
         int64_t many = rows - r < BLOCK ? rows - r : BLOCK;
         for (int64_t j = 0; j < n; j += LANES) {
             int64_t m = n - j < LANES ? n - j : LANES;
-            fetch((uintptr_t)x + (uintptr_t)(BLOCK * stride + j) * sizeof *x, stride);
+            fetch(x + j, stride, rows - r - BLOCK);
             floats best = load_floats(x + j, m);
             places where = {0};
             if (least) best = -best;
