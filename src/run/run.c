@@ -241,7 +241,8 @@ bool nb_run(nb_program *p) {
         return false;
     }
     bool good = nb__run(p);
-    for (int i = 0; i < p->n_kept; i++) p->kept[i]->borrowed = NULL;
+    for (int i = 0; i < p->n_kept; i++) /* parameters of a shared program are only read */
+        if (p->kept[i]->borrowed) p->kept[i]->borrowed = NULL;
     if (!good) return false;
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) p->output[i]->value = p->result[i];
