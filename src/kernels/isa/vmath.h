@@ -5,7 +5,14 @@
  * minimax for the relative error of the function (Remez); ranges are reduced as in Cody & Waite, Software Manual for the Elementary
  * Functions, 1980.
  *
- * Largest errors in units in the last place, over all floats (tests/test_accuracy.c; pow, atan2: over samples):
+ * Largest errors in units in the last place, over all floats (sin, cos: up to 2^17, beyond the C library's), by tests/test_accuracy.c:
+ *
+ *                 exp    log    tanh   erf    sin    cos    sigmoid
+ *     baseline    1.03   0.92   1.65   1.51   1.58   1.59   1.77
+ *     v3, v4      1.06   0.86   1.65   1.22   1.56   1.57   1.75
+ *
+ * and of samples, in any set: exp2 1.1, expm1 1.7, log2 2.0, log1p 1.5, sinh 1.6, cosh 1.5, tan 2.7, asin 2.3, acos 1.1, atan 1.8, atan2 1.4, pow 0.53,
+ * softplus 1.7, silu 2.2, mish 3.9, mod 0.5.
  */
 #ifndef NB_VMATH_H
 #define NB_VMATH_H
