@@ -105,6 +105,24 @@ static void test_outputs(void **state) {
     nb_close(nb);
 }
 
+/* A value that is kept at strides of its own and read again in its region: its row must last until it is copied out. */
+static void test_kept_and_read(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    float       v[12];
+    for (int i = 0; i < 12; i++) v[i] = 0.1f * (float)i;
+    nb_tensor  *x = nb_param(nb, "x", nb_from(nb, NB_F32, nb_shape(6, 2), v)), *y = nb_tanh(x);
+    nb_tensor  *chain = nb_exp(nb_sub(nb_number(nb, 1), nb_square(y)));
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_concat(nb_list_of(nb, y, y), 1), nb_exp(nb_neg(chain)), nb_sum(chain, nb_axes(1), false)));
+    assert_true(nb_run(p));
+    const float *joined = nb_data(nb_output(p, 0));
+    for (int i = 0; i < 24; i++) {
+        double want = tanh(0.1 * (i / 4 * 2 + i % 2));
+        assert_true(fabs((double)joined[i] - want) < 1e-6);
+    }
+    nb_close(nb);
+}
+
 /* A product of which only the transpose is used, as in the weight gradient of a linear layer. */
 static void test_transposed_product(void **state) {
     (void)state;
@@ -313,7 +331,7 @@ int main(void) {
         cmocka_unit_test(test_written_after_its_readers),
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
-        cmocka_unit_test(test_passes),         cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
+        cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
         cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
         cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago),

@@ -69,7 +69,8 @@ static bool fits(nb__fusion *f, const readers *r, int i, int k, nb__part *part) 
     for (int u = 0; u < r->n_uses; u++) {
         if (r->use_group[u] != g) continue;
         nb__part here;
-        if (!nb__part_for_use(f, g, r->use[u].user, r->use[u].operand, r->use[u].seen, i, &here) || (!first && here != *part)) return false;
+        if (!nb__part_for_use(f, g, r->use[u].user, r->use[u].operand, r->use[u].seen, i, &here) || (!first && here != *part))
+            return false;
         *part = here;
         first = false;
     }
@@ -81,8 +82,8 @@ static bool fits(nb__fusion *f, const readers *r, int i, int k, nb__part *part) 
 /* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none before it can
  * lead to a target. Unsure after many visits: then yes. */
 static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int from) {
-    int  stack[MOST_VISITS], n = 0, visits = 0;
-    int  mark = ++f->visit;
+    int stack[MOST_VISITS], n = 0, visits = 0;
+    int mark = ++f->visit;
     stack[n++] = g;
     f->group[g].mark = mark;
     while (n) {

@@ -27,8 +27,9 @@ static bool same_but_for_ones(const nb_dims *a, const nb_dims *b) {
 
 /* What a view shows that is at most other axes of one element. */
 static int shown_by(const nb_program *p, int i) {
-    while (nb__is_view(&p->node[i]) && (p->node[i].op == &nb__op_reshape || p->node[i].op == &nb__op_with_derivative ||
-                                        p->node[i].op == &nb__op_stop_gradient) &&
+    while (nb__is_view(&p->node[i]) &&
+           (p->node[i].op == &nb__op_reshape || p->node[i].op == &nb__op_with_derivative ||
+            p->node[i].op == &nb__op_stop_gradient) &&
            same_but_for_ones(&p->node[i].shape, &p->node[p->node[i].in[0]].shape))
         i = p->node[i].in[0];
     return i;

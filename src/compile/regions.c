@@ -114,9 +114,7 @@ int nb__member(const nb_program *p, const nb__step *s, int i) {
     return -1;
 }
 
-bool nb__can_be_late(const nb_op *op) {
-    return nb__row_of(op) >= 0 || op == &nb__op_cast;
-}
+bool nb__can_be_late(const nb_op *op) { return nb__row_of(op) >= 0 || op == &nb__op_cast; }
 
 /* Elementwise, with a loop for its types. */
 static bool is_elementwise(const nb_program *p, const nb__node *n) {
@@ -154,7 +152,9 @@ static bool is_pick(const nb_program *p, const nb__node *n, unsigned *axes) {
     return nb__dims_equal(want, p->node[n->in[1]].shape);
 }
 
-static bool is_zero(const nb__node *n) { return n->source == NB__CONSTANT && n->is_splat && n->dtype == NB_F32 && *(const float *)n->data == 0; }
+static bool is_zero(const nb__node *n) {
+    return n->source == NB__CONSTANT && n->is_splat && n->dtype == NB_F32 && *(const float *)n->data == 0;
+}
 
 /* scatter_add of one element a row to zeros. */
 static bool is_place(const nb_program *p, const nb__node *n, unsigned *axes) {
@@ -168,10 +168,11 @@ static bool is_place(const nb_program *p, const nb__node *n, unsigned *axes) {
 }
 
 bool nb__is_cheap(const nb_program *p, int i) {
-    static const enum nb__row cheap[] = {NB__ROW_add, NB__ROW_sub, NB__ROW_mul, NB__ROW_minimum, NB__ROW_maximum, NB__ROW_equal,
-                                         NB__ROW_not_equal, NB__ROW_less, NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal,
-                                         NB__ROW_and, NB__ROW_or, NB__ROW_not, NB__ROW_where, NB__ROW_abs, NB__ROW_neg, NB__ROW_square,
-                                         NB__ROW_relu, NB__ROW_clamp, NB__ROW_leaky_relu};
+    static const enum nb__row cheap[] = {
+        NB__ROW_add,       NB__ROW_sub,   NB__ROW_mul,        NB__ROW_minimum, NB__ROW_maximum,       NB__ROW_equal,
+        NB__ROW_not_equal, NB__ROW_less,  NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal, NB__ROW_and,
+        NB__ROW_or,        NB__ROW_not,   NB__ROW_where,      NB__ROW_abs,     NB__ROW_neg,           NB__ROW_square,
+        NB__ROW_relu,      NB__ROW_clamp, NB__ROW_leaky_relu};
     const nb__node *n = &p->node[i];
     int             row = nb__row_of(n->op), large = 0, last = -1;
     size_t          k = 0;
@@ -245,7 +246,9 @@ static bool can_reduce(nb__fusion *f, const nb__group *g, nb_array from, unsigne
     int     mine[NB_MAX_RANK], theirs[NB_MAX_RANK], n = wide_axes(&from, mine), m = wide_axes(&g->space, theirs), k = 0;
     for (int i = 0; i < n; i++) {
         if (axes >> mine[i] & 1) continue;
-        if (k == m || from.shape[mine[i]] != g->space.shape[theirs[k]] || from.stride[mine[i]] != row * g->space.stride[theirs[k]]) return false;
+        if (k == m || from.shape[mine[i]] != g->space.shape[theirs[k]] ||
+            from.stride[mine[i]] != row * g->space.stride[theirs[k]])
+            return false;
         k++;
     }
     if (k != m) return false;
@@ -376,7 +379,8 @@ void nb__new_group(nb__fusion *f, int node, bool fuse) {
 
 static bool same_space(const nb_array *a, const nb_array *b) {
     bool same = a->rank == b->rank;
-    for (int i = 0; same && i < a->rank; i++) same = a->shape[i] == b->shape[i] && (a->shape[i] == 1 || a->stride[i] == b->stride[i]);
+    for (int i = 0; same && i < a->rank; i++)
+        same = a->shape[i] == b->shape[i] && (a->shape[i] == 1 || a->stride[i] == b->stride[i]);
     return same;
 }
 
@@ -410,8 +414,10 @@ static void list_uses(nb__fusion *f) {
             const nb__node *n = &p->node[p->order[k]];
             if (n->source != NB__COMPUTED) continue;
             for (int m = 0; m < (nb__is_view(n) ? 1 : n->n_in); m++) {
-                if (pass) f->use[--f->first_use[n->in[m]]] = (nb__reading){p->order[k], m};
-                else f->first_use[n->in[m]]++;
+                if (pass)
+                    f->use[--f->first_use[n->in[m]]] = (nb__reading){p->order[k], m};
+                else
+                    f->first_use[n->in[m]]++;
             }
         }
         for (int i = 0; i < p->n_nodes && !pass; i++) f->first_use[i + 1] += f->first_use[i];
@@ -448,7 +454,8 @@ bool nb__fusion_begin(nb__fusion *f) {
     f->is_result = nb__step_alloc(p->nb, n);
     f->group = nb__step_alloc(p->nb, n * sizeof *f->group);
     bool *early = nb__step_alloc(p->nb, n);
-    if (!f->place || !f->first_use || !f->use || !f->owner || !f->entry_of || !f->is_late || !f->is_result || !f->group || !early) return false;
+    if (!f->place || !f->first_use || !f->use || !f->owner || !f->entry_of || !f->is_late || !f->is_result || !f->group || !early)
+        return false;
     for (size_t i = 0; i < n; i++) f->owner[i] = f->entry_of[i] = f->place[i] = -1;
     for (int k = 0; k < p->n_order; k++) f->place[p->order[k]] = k;
     list_uses(f);

@@ -15,14 +15,14 @@ typedef struct nb__group {
     nb_array space;     /* of FULL members */
     unsigned rows, columns;
     int      first_entry, n_nodes, n_operands;
-    int      last;      /* place of its last node in the order */
-    int      joined;    /* the group that it became part of, or -1 */
-    int      mark;      /* of walks */
+    int      last;   /* place of its last node in the order */
+    int      joined; /* the group that it became part of, or -1 */
+    int      mark;   /* of walks */
 } nb__group;
 
 /* What a group becomes when the node that was looked at last joins it. */
 typedef struct nb__change {
-    bool     to_rows;   /* FULL members become ROW: the node reduces a larger space to theirs */
+    bool     to_rows; /* FULL members become ROW: the node reduces a larger space to theirs */
     unsigned rows;
     nb_array space;
 } nb__change;
@@ -36,14 +36,14 @@ typedef struct nb__fusion {
     int         *place;     /* of each node in the order */
     int         *first_use; /* of each node, in `use`: who reads it, one behind the other */
     nb__reading *use;
-    int         *owner;     /* of each node: the group that computes and keeps it, or -1 */
-    int         *entry_of;  /* of each node: its first entry, or -1 */
+    int         *owner;    /* of each node: the group that computes and keeps it, or -1 */
+    int         *entry_of; /* of each node: its first entry, or -1 */
     bool        *is_late, *is_result;
     nb__entry   *entry;
     nb__group   *group;
     int          n_entries, entry_room, n_groups, visit;
     nb__change   change;
-    bool         failed;    /* no memory */
+    bool         failed; /* no memory */
 } nb__fusion;
 
 bool nb__fusion_begin(nb__fusion *f);

@@ -76,7 +76,8 @@ typedef struct operands {
 /* The number of an operand; -1: there are too many. */
 static int operand(operands *o, int node, nb__part part, const nb_array *a) {
     int k = 0;
-    while (k < o->n && !(o->node[k] == node && o->part[k] == part && !memcmp(o->array[k].stride, a->stride, sizeof a->stride))) k++;
+    while (k < o->n && !(o->node[k] == node && o->part[k] == part && !memcmp(o->array[k].stride, a->stride, sizeof a->stride)))
+        k++;
     if (k == NB__REGION_MAX) return -1;
     if (k == o->n) {
         o->n++;
@@ -104,7 +105,8 @@ static bool list_instructions(const nb_program *p, const nb__step *s, operands *
         const nb__node    *n = &p->node[s->node[k]];
         const nb__scalars *scalars = nb__row_of(n->op) >= 0 && n->op->attr_size == sizeof *scalars ? n->attr : NULL;
         nb__instruction   *ins = &r->instruction[k];
-        *ins = (nb__instruction){.row = instruction_of(n->op), .part = s->part[k], .dtype = n->dtype, .in = {-1, -1, -1}, .store = -1};
+        *ins = (nb__instruction){
+            .row = instruction_of(n->op), .part = s->part[k], .dtype = n->dtype, .in = {-1, -1, -1}, .store = -1};
         if (scalars) {
             ins->p = scalars->p;
             ins->q = scalars->q;

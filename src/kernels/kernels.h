@@ -51,7 +51,6 @@ typedef struct nb__isa {
     nb__chain_tile *const  *chains;    /* by pattern */
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
-    const struct nb__row_loops *row_loops;
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */

@@ -21,7 +21,7 @@ typedef struct tile {
     const job *job;
     int64_t    first[2], n[2]; /* by part */
     int64_t    group;
-    char      *rows;           /* the thread's scratch */
+    char      *rows; /* the thread's scratch */
     void      *value[NB__REGION_VALUES];
     nb_dtype   dtype[NB__REGION_VALUES];
 } tile;
@@ -31,8 +31,8 @@ static int64_t place_of(const tile *t, const nb__instruction *ins, int index, in
     const nb__region_plan *p = t->job->region;
     int64_t place = t->dtype[index] == NB_I64 ? ((const int64_t *)t->value[index])[r] : ((const int32_t *)t->value[index])[r];
     if (place >= 0 && place < p->row) return place;
-    nb_raise(&t->job->call->c, t->first[NB__ROW] + r, "%s: index %lld is outside 0..%lld", ins->row == NB__PICK ? "gather" : "scatter_add",
-             (long long)place, (long long)p->row - 1);
+    nb_raise(&t->job->call->c, t->first[NB__ROW] + r, "%s: index %lld is outside 0..%lld",
+             ins->row == NB__PICK ? "gather" : "scatter_add", (long long)place, (long long)p->row - 1);
     return -1;
 }
 
@@ -58,24 +58,27 @@ static void put(const tile *t, const nb__instruction *ins, float *y) {
 static void splat(const tile *t, const nb__instruction *ins, void *y) {
     int64_t row = t->job->region->row, rows = t->n[NB__ROW];
     if (ins->dtype == NB_BOOL) {
-        for (int64_t r = 0; r < rows; r++) memset((uint8_t *)y + r * row, ((const uint8_t *)t->value[ins->in[0]])[r], (size_t)row);
+        for (int64_t r = 0; r < rows; r++)
+            memset((uint8_t *)y + r * row, ((const uint8_t *)t->value[ins->in[0]])[r], (size_t)row);
         return;
     }
-    t->job->region->row_loops->spread(y, t->value[ins->in[0]], rows, row);
+    t->job->region->loops->spread_rows(y, t->value[ins->in[0]], rows, row);
 }
 
 static void reduce_rows(const tile *t, const nb__instruction *ins, float *y) {
-    const struct nb__row_loops *loops = t->job->region->row_loops;
-    (ins->row == NB__SUM ? loops->sum : ins->row == NB__MAX ? loops->max : loops->min)(y, t->value[ins->in[0]], t->n[NB__ROW],
-                                                                                    t->job->region->row);
+    const nb__region_plan *p = t->job->region;
+    nb__row_loop *loop = ins->row == NB__SUM ? p->loops->sum_rows : ins->row == NB__MAX ? p->loops->max_rows : p->loops->min_rows;
+    loop(y, 1, t->value[ins->in[0]], p->row, t->n[NB__ROW], p->row);
 }
 
 static void add_up(const tile *t, const nb__instruction *ins, const nb__region_sum *sum) {
     const nb__region_plan *p = t->job->region;
     double                *y = (double *)(t->job->scratch + sum->at) + t->group * sum->width;
     int                    x = ins->in[0];
-    if (ins->part == NB__COLUMN) p->loops->sum_columns(y, t->value[x], t->n[NB__FULL] / p->columns, p->columns, p->columns);
-    else *y += p->loops->sum(t->value[x], t->n[x < p->n_in ? p->array[x].part : p->instruction[x - p->n_in].part]);
+    if (ins->part == NB__COLUMN)
+        p->loops->sum_columns(y, t->value[x], t->n[NB__FULL] / p->columns, p->columns, p->columns);
+    else
+        *y += p->loops->sum(t->value[x], t->n[x < p->n_in ? p->array[x].part : p->instruction[x - p->n_in].part]);
 }
 
 static void run_chain(const tile *t, const nb__chain *c, int64_t n) {
@@ -96,8 +99,10 @@ static void run_instruction(tile *t, int k, void *y) {
     case NB__SUM:
     case NB__MAX:
     case NB__MIN:
-        if (ins->part == NB__ROW) reduce_rows(t, ins, y);
-        else add_up(t, ins, &p->sum[p->sum_of[k]]);
+        if (ins->part == NB__ROW)
+            reduce_rows(t, ins, y);
+        else
+            add_up(t, ins, &p->sum[p->sum_of[k]]);
         return;
     case NB__PICK: pick(t, ins, y); return;
     case NB__PLACE: put(t, ins, y); return;
@@ -108,8 +113,9 @@ static void run_instruction(tile *t, int k, void *y) {
     }
 }
 
-static void gather(const nb__region_plan *r, const nb__region_array *a, const nb_array *array, int64_t first, int64_t n, char *rows) {
-    nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, rows + a->row);
+static void gather(const nb__region_plan *r, const nb__region_array *a, const nb_array *array, int64_t first, int64_t n,
+                   void *row) {
+    nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, row);
 }
 
 static void run_tile(tile *t) {
@@ -117,28 +123,32 @@ static void run_tile(tile *t) {
     const nb__call        *call = t->job->call;
     void                  *out[NB__REGION_MAX];
     int64_t                index[2][NB_MAX_RANK];
-    nb__space_index(&r->space[NB__FULL], t->first[NB__FULL], index[NB__FULL]);
-    if (r->row > 1) nb__space_index(&r->space[NB__ROW], t->first[NB__ROW], index[NB__ROW]); /* else there are no rows */
-    for (int i = 0; i < r->n_in + r->n_out; i++) {
+    if (r->needs_index) {
+        nb__space_index(&r->space[NB__FULL], t->first[NB__FULL], index[NB__FULL]);
+        if (r->row > 1) nb__space_index(&r->space[NB__ROW], t->first[NB__ROW], index[NB__ROW]); /* else there are no rows */
+    }
+    for (int m = 0; m < r->n_moving; m++) {
+        int                     i = r->moving[m];
         const nb__region_array *a = &r->array[i];
         const nb_array         *array = i < r->n_in ? &call->c.in[i] : &call->out[i - r->n_in];
         void                  **at = i < r->n_in ? &t->value[i] : &out[i - r->n_in];
-        if (a->part > NB__ROW) continue;
-        *at = a->in_place ? (char *)array->data + nb__space_offset(&r->space[a->part], a->stride, index[a->part]) * a->size : t->rows + a->row;
-        if (i < r->n_in && !a->in_place && !a->once) gather(r, a, array, t->first[a->part], t->n[a->part], t->rows);
+        if (a->dense)
+            *at = (char *)array->data + t->first[a->part] * a->size;
+        else if (a->in_place)
+            *at = (char *)array->data + nb__space_offset(&r->space[a->part], a->stride, index[a->part]) * a->size;
+        else
+            gather(r, a, array, t->first[a->part], t->n[a->part], *at = t->rows + a->row);
     }
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
         void *y = t->value[r->n_in + k] = nb__writes_in_place(r, ins) ? out[ins->store] : t->rows + r->value_row[k];
         run_instruction(t, k, y);
     }
-    for (int k = 0; k < r->n_instructions; k++) {
-        const nb__instruction *ins = &r->instruction[k];
-        if (ins->store < 0 || ins->part > NB__ROW) continue;
-        const nb__region_array *a = &r->array[r->n_in + ins->store];
-        if (!a->in_place)
-            nb__scatter(&r->space[a->part], a->stride, a->size, call->out[ins->store].data, t->first[a->part], t->n[a->part],
-                        t->rows + r->value_row[k]);
+    for (int m = 0; m < r->n_leaving; m++) {
+        int                     k = r->leaving[m], store = r->instruction[k].store;
+        const nb__region_array *a = &r->array[r->n_in + store];
+        nb__scatter(&r->space[a->part], a->stride, a->size, call->out[store].data, t->first[a->part], t->n[a->part],
+                    t->rows + r->value_row[k]);
     }
 }
 
@@ -153,7 +163,8 @@ static void run_group(void *arg, int64_t group, int thread) {
     for (int i = 0; i < r->n_in; i++) {
         const nb__region_array *a = &r->array[i];
         t.dtype[i] = r->in_dtype[i];
-        if (a->once) gather(r, a, &j->call->c.in[i], 0, a->part == NB__ROW ? longest / r->row : longest, t.rows);
+        if (a->is_one) t.value[i] = j->call->c.in[i].data;
+        else if (a->once) gather(r, a, &j->call->c.in[i], 0, a->part == NB__ROW ? longest / r->row : longest, t.value[i] = t.rows + a->row);
     }
     for (int k = 0; k < r->n_instructions; k++) t.dtype[r->n_in + k] = r->instruction[k].dtype;
     for (int s = 0; s < r->n_sums; s++)
@@ -187,7 +198,7 @@ static void join_columns(void *arg, int64_t task, int thread) {
     const sum_job        *j = arg;
     const nb__region_sum *s = j->sum;
     const nb__space      *space = &j->region->space[NB__FULL];
-    int64_t               first = task * COLUMNS_A_TASK, end = first + COLUMNS_A_TASK < s->width ? first + COLUMNS_A_TASK : s->width;
+    int64_t first = task * COLUMNS_A_TASK, end = first + COLUMNS_A_TASK < s->width ? first + COLUMNS_A_TASK : s->width;
     (void)thread;
     for (int64_t c = first; c < end; c++) {
         double  all = 0;

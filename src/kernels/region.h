@@ -11,27 +11,28 @@ enum { NB__REGION_VALUES = 3 * NB__REGION_MAX }; /* operands, instructions, rows
 /* An operand or a result, FULL or ROW. */
 typedef struct nb__region_array {
     nb__part part;
-    bool     in_place; /* lies in memory as each tile does */
-    bool     once;     /* operand: the same for every tile */
-    int      size;     /* bytes of an element */
+    bool     in_place;            /* lies in memory as each tile does */
+    bool     dense;               /* in place, and element i of its space is element i of its memory */
+    bool     once;                /* operand: the same for every tile */
+    bool     is_one;   /* operand: a single element that chains read as a number */
+    int      size;                /* bytes of an element */
     int64_t  stride[NB_MAX_RANK]; /* in the space of its part */
-    size_t   row;      /* offset in a thread's scratch, when not in place */
+    size_t   row;                 /* offset in a thread's scratch, when not in place */
 } nb__region_array;
 
 /* A COLUMN or TOTAL result: each group of tiles adds into its own partial sums, which meet in the order of the groups. */
 typedef struct nb__region_sum {
-    int     result;    /* of the call */
-    int64_t width;     /* sums: the columns, or 1 */
-    size_t  at;        /* offset of the partial sums [groups, width] in the scratch, doubles */
+    int     result;              /* of the call */
+    int64_t width;               /* sums: the columns, or 1 */
+    size_t  at;                  /* offset of the partial sums [groups, width] in the scratch, doubles */
     int64_t stride[NB_MAX_RANK]; /* of the result in the innermost axes of the full space */
 } nb__region_sum;
 
 typedef struct nb__region_plan {
-    nb__tile *const        *tiles;
+    nb__tile *const *tiles;
+    nb__cast_tile *const (*casts)[NB__CAST_TYPES];
     const struct nb__loops *loops;
-    const struct nb__row_loops *row_loops;
     nb__chain_tile *const  *chain_tiles;
-    nb__cast_tile *const  (*casts)[NB__CAST_TYPES];
     nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
     int64_t                 row;           /* elements of a row; 1 when there are none */
     int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */
@@ -42,6 +43,9 @@ typedef struct nb__region_plan {
     int                     threads;
     int                     n_in, n_instructions, n_out, n_sums, n_chains;
     nb__region_array       *array;         /* operands, then results */
+    int                     n_moving, *moving;   /* arrays to be found or copied for each tile */
+    int                     n_leaving, *leaving; /* instructions whose result is copied out of a row */
+    bool                    needs_index;         /* some array that moves is not dense */
     nb__region_sum         *sum;
     nb__chain              *chain;
     int                    *sum_of;        /* of each instruction: its nb__region_sum, or -1 */

@@ -4,9 +4,10 @@
 #include "region.h"
 
 enum {
-    TILE = 1024,     /* elements */
+    TILE = 1024,     /* elements, or half as many where the values of a tile would not stay in the first cache */
+    CACHE = 28672,   /* bytes of that cache that they may take */
     ROW_PAD = 128,   /* bytes between rows: else they would fall on the same lines of the cache */
-    GROUP_WORK = 16, /* tiles times instructions that are worth a task of a thread */
+    GROUP_WORK = 64, /* tiles times instructions that are worth a task of a thread */
     GROUPS = 64,     /* tasks at most, where tiles are many */
     SUM_GROUPS = 32  /* the same where each has its own partial sums */
 };
@@ -56,18 +57,19 @@ static void make_spaces(nb__region_plan *r, const nb__region *what, const nb__ca
     row->shape[0] = 1;
 }
 
-static void cut_into_tiles(nb__region_plan *r) {
+static void cut_into_tiles(nb__region_plan *r, int64_t tile) {
     const nb__space *s = &r->space[NB__FULL];
     int64_t          inner = s->shape[s->rank - 1], unit = most(r->row, r->columns);
-    r->length = TILE;
+    r->length = tile;
+    r->n_tiles = r->pieces = r->groups = 0;
     r->group = divide_up(GROUP_WORK, r->n_instructions);
     if (s->count == 0) return;
-    if (unit > 1 || inner <= TILE) {
+    if (unit > 1 || inner <= tile) {
         unit = unit > 1 ? unit : inner;
-        r->length = most(1, TILE / unit) * unit;
+        r->length = most(1, tile / unit) * unit;
         r->n_tiles = divide_up(s->count, r->length);
     } else {
-        r->pieces = divide_up(inner, TILE);
+        r->pieces = divide_up(inner, tile);
         r->n_tiles = s->count / inner * r->pieces;
     }
     r->group = most(r->group, divide_up(r->n_tiles, r->n_sums ? SUM_GROUPS : GROUPS));
@@ -86,6 +88,8 @@ static void place_array(const nb__region_plan *r, nb__region_array *a, nb_dtype 
         if (i < inner || r->pieces) repeated = repeated && a->stride[i] == 0;
     }
     a->size = (int)nb_dtype_size(dtype);
+    a->dense = dense;
+    a->is_one = false;
     a->in_place = dense || (a->stride[inner] == 1 && length <= s->shape[inner] && s->shape[inner] % length == 0) ||
                   (a->stride[inner] == 1 && r->pieces);
     /* The same for each tile: nothing moves along the outer axes, and a tile holds whole rows of the inner one. */
@@ -104,6 +108,7 @@ static void assign_rows(nb__region_plan *r) {
     int     last[NB__REGION_VALUES] = {0}, n_free = 0;
     size_t  free_row[NB__REGION_VALUES];
     int64_t length[2] = {r->length, divide_up(r->length, r->row)};
+    r->thread_bytes = 0;
     for (int i = 0; i < r->n_in; i++)
         if (!r->array[i].in_place) r->array[i].row = new_row(r, length[r->array[i].part], r->array[i].size);
     for (int k = 0; k < r->n_instructions; k++) {
@@ -144,8 +149,7 @@ static void find_ones(nb__region_plan *r) {
             if (ins->row > NB__CHAIN && (ins->in[0] == i || ins->in[1] == i || ins->in[2] == i)) is_free = false;
         }
         if (!is_free) continue;
-        a->in_place = true;
-        a->once = false;
+        a->in_place = a->once = a->is_one = true;
     }
 }
 
@@ -196,6 +200,34 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
     }
 }
 
+/* Tiles of that many elements, and where their values lie. Returns the bytes that a tile touches. */
+static int64_t lay_out(nb__region_plan *r, const nb__call *call, int64_t tile) {
+    cut_into_tiles(r, tile);
+    for (int i = 0; i < r->n_in + r->n_out; i++)
+        if (r->array[i].part <= NB__ROW)
+            place_array(r, &r->array[i], i < r->n_in ? call->c.in[i].dtype : call->out[i - r->n_in].dtype);
+    find_ones(r);
+    assign_rows(r);
+    int64_t bytes = (int64_t)r->thread_bytes;
+    for (int i = 0; i < r->n_in + r->n_out; i++)
+        if (r->array[i].part == NB__FULL && r->array[i].in_place && !r->array[i].is_one) bytes += r->length * r->array[i].size;
+    return bytes;
+}
+
+/* What there is to do for each tile. */
+static void list_work(nb__region_plan *r) {
+    for (int i = 0; i < r->n_in + r->n_out; i++) {
+        const nb__region_array *a = &r->array[i];
+        if (a->part > NB__ROW || (i < r->n_in ? a->once : !a->in_place)) continue;
+        r->moving[r->n_moving++] = i;
+        r->needs_index |= a->in_place && !a->dense;
+    }
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        if (ins->store >= 0 && ins->part <= NB__ROW && !nb__writes_in_place(r, ins)) r->leaving[r->n_leaving++] = k;
+    }
+}
+
 static void place_sums(nb__region_plan *r) {
     size_t at = r->partial_at;
     r->n_sums = 0;
@@ -211,22 +243,25 @@ static void place_sums(nb__region_plan *r) {
     }
 }
 
-bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what, const nb__call *call, int threads, nb__plan *plan) {
+bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what, const nb__call *call, int threads,
+                     nb__plan *plan) {
     int n_in = what->n_in, n = what->n_instructions, n_out = call->n_out;
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
     size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
-    char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + sizeof(int)) + arrays * sizeof(nb__region_array) +
-                                     (size_t)n * sizeof(nb__region_sum) + room / 2 * sizeof(nb__chain));
+    char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + 2 * sizeof(int)) +
+                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + room / 2 * sizeof(nb__chain));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .row_loops = isa->row_loops, .chain_tiles = isa->chains,
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains,
                            .casts = isa->casts, .n_in = n_in, .n_out = n_out, .threads = threads};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);
-    r->value_row = (size_t *)(r->instruction + room);
+    r->chain = (nb__chain *)(r->instruction + room);
+    r->value_row = (size_t *)(r->chain + room / 2);
     r->sum_of = (int *)(r->value_row + room);
-    r->chain = (nb__chain *)(r->sum_of + room);
+    r->leaving = r->sum_of + room;
+    r->moving = r->leaving + room;
     memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
     for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
     for (int k = 0; k < n; k++) {
@@ -237,11 +272,8 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     copy_instructions(r, what);
     r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->chain);
     make_spaces(r, what, call);
-    cut_into_tiles(r);
-    for (int i = 0; i < n_in + n_out; i++)
-        if (r->array[i].part <= NB__ROW) place_array(r, &r->array[i], i < n_in ? call->c.in[i].dtype : call->out[i - n_in].dtype);
-    find_ones(r);
-    assign_rows(r);
+    if (lay_out(r, call, TILE) > CACHE) lay_out(r, call, TILE / 2);
+    list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
     place_sums(r);
     size_t sums = 0;

@@ -16,6 +16,7 @@ struct nb__loops {
     float (*min)(const float *x, int64_t n);
     int64_t (*find)(const float *x, int64_t n, float value); /* the first place of value (of any NaN for NaN); -1: nowhere */
     nb__row_loop *sum_rows, *max_rows, *min_rows, *argmax_rows, *argmin_rows;
+    void (*spread_rows)(float *y, const float *x, int64_t rows, int64_t n); /* y[i, j] = x[i], [rows,n] without gaps */
     /* y[j] += x[0, j] + x[1, j] + ... for n columns of `rows` rows that lie `stride` apart; and likewise the larger and the smaller. */
     void (*sum_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
     void (*max_columns)(double *y, const float *x, int64_t rows, int64_t stride, int64_t n);
@@ -25,15 +26,6 @@ struct nb__loops {
     void (*argmin_columns)(double *y, int64_t *place, const float *x, int64_t first, int64_t rows, int64_t stride, int64_t n);
 };
 
-/* Rows of n elements, n >= 1, one behind the other: their sums, extremes, and each row filled with its number. */
-struct nb__row_loops {
-    void (*sum)(float *y, const float *x, int64_t rows, int64_t n);
-    void (*max)(float *y, const float *x, int64_t rows, int64_t n);
-    void (*min)(float *y, const float *x, int64_t rows, int64_t n);
-    void (*spread)(float *y, const float *x, int64_t rows, int64_t n);
-};
-
-extern const struct nb__row_loops nb__row_loops_baseline, nb__row_loops_v3, nb__row_loops_v4;
 extern const struct nb__loops nb__loops_baseline, nb__loops_v3, nb__loops_v4;
 
 #endif

@@ -179,6 +179,16 @@ static void argmin_rows(void *y, int64_t y_stride, const float *x, int64_t strid
     for (int64_t i = 0; i < rows; i++, x += stride) ((int64_t *)y)[i * y_stride] = find_first(x, n, extreme(x, n, true));
 }
 
+static void spread_rows(float *y, const float *x, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++, y += n) {
+        const float v = x[i];
+        int64_t     j = 0;
+        for (; j + WIDE <= n; j += WIDE)
+            for (int k = 0; k < WIDE; k++) y[j + k] = v;
+        for (; j < n; j++) y[j] = v;
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------- columns */
 
 /* The columns' next BLOCK rows, behind those at x, if `rows` are left: the processor does not foresee so many streams by itself. */
@@ -287,5 +297,5 @@ static void argmin_columns(double *y, int64_t *place, const float *x, int64_t fi
 }
 
 const struct nb__loops JOIN(nb__loops_, NB__ISA) = {
-    sum,         prod,        max,         min,         find,        sum_rows,       max_rows,      min_rows,
-    argmax_rows, argmin_rows, sum_columns, max_columns, min_columns, argmax_columns, argmin_columns};
+    sum,         prod,        max,         min,         find,        sum_rows,    max_rows,       min_rows,
+    argmax_rows, argmin_rows, spread_rows, sum_columns, max_columns, min_columns, argmax_columns, argmin_columns};
