@@ -257,11 +257,11 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);
-    r->chain = (nb__chain *)(r->instruction + room);
-    r->value_row = (size_t *)(r->chain + room / 2);
+    r->value_row = (size_t *)(r->instruction + room);
     r->sum_of = (int *)(r->value_row + room);
     r->leaving = r->sum_of + room;
     r->moving = r->leaving + room;
+    r->chain = (nb__chain *)(r->moving + arrays); /* of numbers no wider than int */
     memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
     for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
     for (int k = 0; k < n; k++) {
