@@ -7,6 +7,7 @@
  *   join the regions   that read it, when they have one space and none needs another's results
  *   keep it            in memory, as a second result of the first region that reads it
  * What may join what in which part (FULL, ROW ...) is regions.c. */
+#include "ops.h"
 #include "regions.h"
 
 /* ------------------------------------------------------------------------------------------------------------------- users of a node */
@@ -147,9 +148,31 @@ static int find_keeper(nb__fusion *f, const readers *r, int i, nb__part *part) {
     return needs(f, g, r->group, r->n, f->place[i]) ? -1 : g;
 }
 
+/* The group of the pool_take that node i, a max pool's index, is made for: one kernel finds places and values. -1: none. */
+static int pool_of(const nb__fusion *f, int i) {
+    const nb__node *n = &f->p->node[i];
+    if (n->op != &nb__op_max_pool2d_index || f->is_result[i] || !f->p->nb->isa->tiles || f->p->node[n->in[0]].dtype != NB_F32)
+        return -1;
+    for (int u = f->first_use[i]; u < f->first_use[i + 1]; u++) {
+        int             user = f->use[u].node, g = f->owner[user];
+        const nb__node *take = &f->p->node[user];
+        if (take->op == &nb__op_pool_take && take->in[0] == n->in[0] && f->group[g].n_nodes == 1 &&
+            f->group[g].is_late == f->is_late[i])
+            return g;
+    }
+    return -1;
+}
+
 static void place_node(nb__fusion *f, int i, bool fuse) {
     readers  r = {0};
     nb__part part = NB__FULL;
+    int      pool = fuse ? pool_of(f, i) : -1;
+    if (pool >= 0) {
+        f->change = (nb__change){0};
+        f->owner[i] = pool;
+        nb__add_member(f, pool, i, part);
+        return;
+    }
     if (fuse) add_readers(f, &r, i, true);
     if (fuse && !r.too_many) {
         join_readers(f, &r, i);

@@ -135,6 +135,18 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     return false;
 }
 
+/* A max pool's index and its values, of one image; the index only if somebody else reads it. */
+static bool select_pool(nb_program *p, nb__step *s, int threads) {
+    int index = s->node[0], take = s->node[1], n_out = p->node[index].buffer >= 0 ? 2 : 1, image = p->node[index].in[0];
+    if (!nb__make_arrays(p, s, 1, n_out)) return false;
+    nb__set_array(p, s, 0, image, nb__array_of(p, image));
+    if (n_out == 2) nb__set_array(p, s, 1, index, nb__array_of(p, index));
+    nb__set_array(p, s, n_out, take, nb__array_of(p, take));
+    s->call.c.out = s->call.out[0];
+    s->call.c.attr = p->node[index].attr;
+    return nb__plan_max_pool2d(p->nb, p->nb->isa, &s->call, threads, &s->plan);
+}
+
 /* One elementwise node whose types have a loop: a region of its own. */
 static bool is_one_region(const nb_program *p, nb__step *s) {
     const nb__node *n = &p->node[s->node[0]];
@@ -153,7 +165,9 @@ bool nb__select(nb_program *p) {
     if (!region) return false;
     for (int s = 0; s < p->n_steps; s++) {
         nb__step *step = &p->step[s];
-        bool      planned = (step->is_region || is_one_region(p, step)) && nb__select_region(p, step, threads, region);
+        bool      is_pool = step->n_nodes == 2 && p->node[step->node[0]].op == &nb__op_max_pool2d_index;
+        bool      planned = is_pool ? select_pool(p, step, threads)
+                                    : (step->is_region || is_one_region(p, step)) && nb__select_region(p, step, threads, region);
         if (!planned && (p->nb->status != NB_OK || step->n_nodes > 1)) {
             if (p->nb->status == NB_OK)
                 nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s", p->node[step->node[step->n_nodes - 1]].op->name);
