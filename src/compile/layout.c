@@ -111,6 +111,24 @@ static int add_copy(nb_program *p, int of) {
     return nb__add_node(p, &copy);
 }
 
+/* The gradient that a max pool's adjoint (node i) puts back, in the order of the places: its kernel goes along both, and a copy of a few elements
+ * costs far less than going across one. */
+static bool order_gradient(nb_program *p, int i) {
+    int             axis[NB_MAX_RANK], gradient = p->node[i].in[0];
+    const nb__node *places = &p->node[p->node[i].in[1]], *dy = &p->node[gradient];
+    bool            same = true;
+    if (!nesting(places, axis)) return true;
+    nb__node want = *places;
+    nested_like(&want, axis);
+    for (int k = 0; k < want.shape.rank; k++) same &= want.shape.size[k] == 1 || want.stride[k] == dy->stride[k];
+    if (same) return true;
+    int copy = add_copy(p, gradient);
+    if (copy < 0) return false;
+    nested_like(&p->node[copy], axis);
+    p->order[p->n_order++] = p->node[i].in[0] = copy;
+    return true;
+}
+
 static bool resolve_view(nb_program *p, int i) {
     for (int attempt = 0; attempt < 2; attempt++) {
         nb__node *n = &p->node[i];
@@ -218,7 +236,8 @@ bool nb__layout(nb_program *p, bool free_order) {
         } else if (node->is_joined) {
             if (!copy_operands(p, i)) return false;
         } else if (!node->has_home) {
-            choose(p, node, free_order, shown_as[i]);
+            if (free_order && node->op == &nb__op_pool_put && !order_gradient(p, i)) return false;
+            choose(p, &p->node[i], free_order, shown_as[i]);
         }
         p->order[p->n_order++] = i;
     }
