@@ -159,15 +159,34 @@ static int64_t find(const float *x, int64_t n, float value) { return find_first(
 
 /* ---------------------------------------------------------------------------------------------------------------------------- rows */
 
+enum { FEW = 8 }; /* elements of a row for which a vector is more than is needed */
+
 static void sum_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows && n <= FEW; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < n; k++) sum += (double)x[i * stride + k];
+        ((float *)y)[i * y_stride] = (float)sum;
+    }
+    if (n <= FEW) return;
     for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = (float)sum_row(x + i * stride, n);
 }
 
+/* The extreme of a row of few elements. */
+INLINE float extreme_of_few(const float *x, int64_t n, bool smallest) {
+    float best = x[0];
+    for (int64_t k = 1; k < n; k++) best = ((smallest ? x[k] < best : x[k] > best) | (x[k] != x[k])) ? x[k] : best;
+    return best;
+}
+
 static void max_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows && n <= FEW; i++) ((float *)y)[i * y_stride] = extreme_of_few(x + i * stride, n, false);
+    if (n <= FEW) return;
     for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = extreme(x + i * stride, n, false);
 }
 
 static void min_rows(void *y, int64_t y_stride, const float *x, int64_t stride, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows && n <= FEW; i++) ((float *)y)[i * y_stride] = extreme_of_few(x + i * stride, n, true);
+    if (n <= FEW) return;
     for (int64_t i = 0; i < rows; i++) ((float *)y)[i * y_stride] = extreme(x + i * stride, n, true);
 }
 
