@@ -35,15 +35,29 @@ static int shown_by(const nb_program *p, int i) {
     return i;
 }
 
+/* The node whose buffer a concat's result lies in, and where its operand begins there. */
+static int     buffer_of(const nb_program *p, int concat) { return p->node[concat].has_home ? p->node[concat].lies_in : concat; }
+static int64_t first_of(const nb_program *p, int concat, int operand) {
+    const nb__node *c = &p->node[concat];
+    int64_t         axis = ((const nb__axis_attr *)c->attr)->axis, first = 0;
+    for (int k = 0; k < operand; k++) first += p->node[c->in[k]].shape.size[axis];
+    return c->offset + first * c->stride[axis];
+}
+
+bool nb__lies_there(const nb_program *p, int concat, int operand) {
+    const nb__node *c = &p->node[concat], *in = &p->node[c->in[operand]], *of = &p->node[in->base];
+    bool            there = of->has_home && of->lies_in == buffer_of(p, concat) && in->offset == first_of(p, concat, operand);
+    for (int a = 0; a < in->shape.rank; a++) there &= in->shape.size[a] == 1 || in->stride[a] == c->stride[a];
+    return there;
+}
+
 void nb__lie_in(nb_program *p, int i, int concat, int operand) {
     nb__node       *n = &p->node[i];
     const nb__node *c = &p->node[concat];
-    int64_t         axis = ((const nb__axis_attr *)c->attr)->axis, first = 0;
     const nb_dims  *part = &p->node[c->in[operand]].shape;
-    for (int k = 0; k < operand; k++) first += p->node[c->in[k]].shape.size[axis];
     n->has_home = true;
-    n->lies_in = c->has_home ? c->lies_in : concat;
-    n->offset = c->offset + first * c->stride[axis];
+    n->lies_in = buffer_of(p, concat);
+    n->offset = first_of(p, concat, operand);
     for (int a = 0, k = 0; a < n->shape.rank; a++) {
         n->stride[a] = 0;
         if (n->shape.size[a] == 1) continue;
@@ -68,7 +82,7 @@ bool nb__find_homes(nb_program *p) {
             n->is_joined = true;
             nb__lie_in(p, i, c, k);
         }
-        if (!n->is_joined && n->has_home) n->is_joined = true; /* its operands are copied straight into that home */
+        n->is_joined |= n->has_home; /* its operands are copied straight into that home */
     }
     return true;
 }

@@ -193,19 +193,10 @@ static const nb_dims **find_orders(const nb_program *p) {
 /* Copies what does not lie in its stretch of a joined concat already. */
 static bool copy_operands(nb_program *p, int concat) {
     for (int k = 0; k < p->node[concat].n_in; k++) {
-        int in = p->node[concat].in[k], of = p->node[in].base;
-        if (nb__dims_count(p->node[in].shape) == 0) continue;
-        int  copy;
-        bool there = p->node[of].has_home && p->node[of].lies_in == (p->node[concat].has_home ? p->node[concat].lies_in : concat);
-        if (there) {
-            int64_t axis = ((const nb__axis_attr *)p->node[concat].attr)->axis, first = 0;
-            for (int m = 0; m < k; m++) first += p->node[p->node[concat].in[m]].shape.size[axis];
-            there = p->node[in].offset == p->node[concat].offset + first * p->node[concat].stride[axis];
-            for (int a = 0; a < p->node[in].shape.rank; a++)
-                there &= p->node[in].shape.size[a] == 1 || p->node[in].stride[a] == p->node[concat].stride[a];
-        }
-        if (there) continue;
-        if ((copy = add_copy(p, in)) < 0) return false;
+        int in = p->node[concat].in[k];
+        if (nb__dims_count(p->node[in].shape) == 0 || nb__lies_there(p, concat, k)) continue;
+        int copy = add_copy(p, in);
+        if (copy < 0) return false;
         nb__lie_in(p, copy, concat, k);
         p->order[p->n_order++] = p->node[concat].in[k] = copy;
     }

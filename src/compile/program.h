@@ -157,6 +157,7 @@ bool nb__select(nb_program *p);
 /* home.c: operands that are computed where a concat wants them; operand `operand` of a concat, or its copy, gets its place there. */
 bool nb__find_homes(nb_program *p);
 void nb__lie_in(nb_program *p, int i, int concat, int operand);
+bool nb__lies_there(const nb_program *p, int concat, int operand); /* does the operand lie in its place? */
 void nb__row_major(nb__node *n); /* layout.c: strides of rows in order */
 
 /* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one elementwise node;
