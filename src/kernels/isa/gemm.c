@@ -5,44 +5,15 @@
  * step, unless its steps along k are long: then it is packed, too. */
 #include "gemm.h"
 
-#include <string.h>
+#include "vector.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
+/* Rows of a block of C: as many as leave registers for a row of B. */
 #if defined(__AVX512F__)
-enum { LANES = 16, ROWS = 8 };
-#elif defined(__AVX2__)
-enum { LANES = 8, ROWS = 6 };
+enum { ROWS = 8 };
 #else
-enum { LANES = 4, ROWS = 6 };
+enum { ROWS = 6 };
 #endif
 enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, PAGE = 1024, MANY = 4 };
-
-typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
-
-static inline vector load(const float *p) {
-    vector v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void store(float *p, vector v) { memcpy(p, &v, sizeof v); }
-
-/* x in all lanes: x - 0 is x for every x, and the compiler knows. */
-static inline vector splat(float x) { return x - (vector){0}; }
-
-/* a b + c, with one rounding where the processor can. */
-static inline vector multiply_add(vector a, vector b, vector c) {
-#if defined(__AVX512F__)
-    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__)
-    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
 
 /* Sum of the lanes, by halves. */
 static inline float sum(vector v) {
@@ -52,21 +23,6 @@ static inline float sum(vector v) {
         for (int i = 0; i < half; i++) x[i] += x[i + half];
     return x[0];
 }
-
-#if defined(__AVX512F__)
-static inline vector low_pairs(vector a, vector b) {
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-static inline vector high_pairs(vector a, vector b) {
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-}
-#elif defined(__AVX2__)
-static inline vector low_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-static inline vector high_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
-#else
-static inline vector low_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-static inline vector high_pairs(vector a, vector b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-#endif
 
 /* to[p,j] = from[j,p] for p < LANES and j < columns <= LANES, zeros for other j < LANES: pairs are interleaved as often as halves LANES. */
 static inline void transpose(float *to, int64_t step_to, const float *from, int64_t step_from, int columns) {
@@ -117,7 +73,7 @@ static inline __attribute__((always_inline)) void multiply(const block *q, const
             for (int r = 0; r < rows; r++) {
                 vector s = splat(a[r][at]);
 #pragma GCC unroll 2
-                for (int v = 0; v < vectors; v++) x[r][v] = multiply_add(s, y[v], x[r][v]);
+                for (int v = 0; v < vectors; v++) x[r][v] = fma_(s, y[v], x[r][v]);
             }
         }
     }
@@ -161,7 +117,7 @@ static void read_part(float *x, nb__matrix c, int rows, int columns) {
 
 static void write_part(const float *x, nb__matrix c, int rows, int columns) {
     float t[LANES * LANES];
-    if (c.row != 1 || rows != ROWS || ROWS > LANES) {
+    if (c.row != 1 || rows != ROWS || (int)ROWS > (int)LANES) {
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < columns; j++) c.data[i * c.row + j * c.column] = x[i * WIDTH + j];
         return;
@@ -235,10 +191,10 @@ static int64_t piece_floats(int64_t k) { return k * ROWS + 16; }
 
 /* A[m, k] as pieces of ROWS rows, each [k, ROWS]. Where columns are dense, whole ones are read: strides may be long. */
 static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
-    int64_t step = piece_floats(k), whole = a.row == 1 ? m / ROWS : 0;
+    int64_t step = piece_floats(k), pieces = a.row == 1 ? m / ROWS : 0;
     for (int64_t p = 0; p < k; p++)
-        for (int64_t i = 0; i < whole; i++) memcpy(to + i * step + p * ROWS, a.data + i * ROWS + p * a.column, ROWS * sizeof *to);
-    for (int64_t i = whole * ROWS; i < m; i++)
+        for (int64_t i = 0; i < pieces; i++) memcpy(to + i * step + p * ROWS, a.data + i * ROWS + p * a.column, ROWS * sizeof *to);
+    for (int64_t i = pieces * ROWS; i < m; i++)
         for (int64_t p = 0; p < k; p++) to[i / ROWS * step + p * ROWS + i % ROWS] = a.data[i * a.row + p * a.column];
 }
 
@@ -285,12 +241,12 @@ static void vector_by_rows(const float *x, nb__matrix b, float *y, int64_t n, in
     for (; j + 4 * LANES <= n; j += 4 * LANES) {
         vector s[4] = {{0}, {0}, {0}, {0}};
         for (int64_t p = 0; p < k; p++)
-            for (int i = 0; i < 4; i++) s[i] = multiply_add(splat(x[p]), load(b.data + p * b.row + j + i * LANES), s[i]);
+            for (int i = 0; i < 4; i++) s[i] = fma_(splat(x[p]), load(b.data + p * b.row + j + i * LANES), s[i]);
         for (int i = 0; i < 4; i++) store(y + j + i * LANES, s[i]);
     }
     for (; j + LANES <= n; j += LANES) {
         vector s = {0};
-        for (int64_t p = 0; p < k; p++) s = multiply_add(splat(x[p]), load(b.data + p * b.row + j), s);
+        for (int64_t p = 0; p < k; p++) s = fma_(splat(x[p]), load(b.data + p * b.row + j), s);
         store(y + j, s);
     }
     for (; j < n; j++) {
@@ -302,17 +258,17 @@ static void vector_by_rows(const float *x, nb__matrix b, float *y, int64_t n, in
 
 /* Dense columns: dot products, 4 columns at a time. */
 static void vector_by_columns(const float *x, nb__matrix b, float *y, int64_t n, int64_t k) {
-    int64_t whole = k / LANES * LANES;
+    int64_t full = k / LANES * LANES;
     for (int64_t j = 0; j < n; j += 4) {
         int          columns = n - j < 4 ? (int)(n - j) : 4;
         const float *at[4];
         vector       s[4] = {{0}, {0}, {0}, {0}};
         for (int i = 0; i < 4; i++) at[i] = b.data + (j + (i < columns ? i : columns - 1)) * b.column;
-        for (int64_t p = 0; p < whole; p += LANES)
-            for (int i = 0; i < 4; i++) s[i] = multiply_add(load(x + p), load(at[i] + p), s[i]);
+        for (int64_t p = 0; p < full; p += LANES)
+            for (int i = 0; i < 4; i++) s[i] = fma_(load(x + p), load(at[i] + p), s[i]);
         for (int i = 0; i < columns; i++) {
             float rest = 0;
-            for (int64_t p = whole; p < k; p++) rest += x[p] * at[i][p];
+            for (int64_t p = full; p < k; p++) rest += x[p] * at[i][p];
             y[j + i] = sum(s[i]) + rest;
         }
     }

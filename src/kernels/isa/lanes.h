@@ -3,19 +3,9 @@
 #ifndef NB_LANES_H
 #define NB_LANES_H
 
-#include <stdint.h>
-#include <string.h>
+#include "width.h"
 
-#if defined(__AVX512F__)
-enum { LANES = 16 };
-#elif defined(__AVX2__)
-enum { LANES = 8 };
-#else
-enum { LANES = 4 };
-#endif
-#include <immintrin.h>
-
-typedef float   floats __attribute__((vector_size(LANES * sizeof(float))));
+typedef vector  floats;
 typedef int32_t places __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint8_t bytes __attribute__((vector_size(LANES)));
 
@@ -128,25 +118,15 @@ static inline floats load_all(const float *x) {
 }
 static inline void store_all(float *y, floats v) { memcpy(y, &v, sizeof v); }
 
-/* Every second element of a, b one behind the other: the even ones, the odd ones; and back. */
+/* Every second element of a, b one behind the other: the even ones. */
 #if defined(__AVX512F__)
 static inline floats even(floats a, floats b) {
     return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 }
-static inline floats low_pairs(floats a, floats b) {
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-static inline floats high_pairs(floats a, floats b) {
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-}
 #elif defined(__AVX2__)
-static inline floats   even(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
-static inline floats   low_pairs(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-static inline floats   high_pairs(floats a, floats b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+static inline floats even(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 #else
 static inline floats even(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
-static inline floats low_pairs(floats a, floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-static inline floats high_pairs(floats a, floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 #endif
 
 #endif

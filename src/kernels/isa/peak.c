@@ -1,33 +1,10 @@
 /* peak.c: as much arithmetic, and as much copying, as one core can do with an instruction set. */
 #include "peak.h"
 
-#include <string.h>
+#include "vector.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#if defined(__AVX512F__)
-enum { LANES = 16 };
-#elif defined(__AVX2__)
-enum { LANES = 8 };
-#else
-enum { LANES = 4 };
-#endif
 /* Sums that wait for nothing but themselves: at two multiply-adds a cycle, each taking four or five, ten keep the units busy. */
 enum { SUMS = 12 };
-
-typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
-
-static inline vector multiply_add(vector a, vector b, vector c) {
-#if defined(__AVX512F__)
-    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__)
-    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
 
 /* s = s / 2 + 1 goes to 2: neither overflow nor denormal numbers slow it down. */
 static float arithmetic(int64_t turns) {
@@ -36,7 +13,7 @@ static float arithmetic(int64_t turns) {
     float        lane[LANES];
     for (int i = 0; i < SUMS; i++) s[i] = one * (float)i;
     for (int64_t t = 0; t < turns; t++)
-        for (int i = 0; i < SUMS; i++) s[i] = multiply_add(s[i], half, one);
+        for (int i = 0; i < SUMS; i++) s[i] = fma_(s[i], half, one);
     for (int i = 0; i < SUMS; i++) all += s[i];
     memcpy(lane, &all, sizeof lane);
     return lane[0];

@@ -3,22 +3,14 @@
 #ifndef NB_VECTOR_H
 #define NB_VECTOR_H
 
-#include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
+#include "width.h"
 
-#if defined(__AVX512F__)
-enum { LANES = 16 };
-#define HAS_FMA 1
-#elif defined(__AVX2__)
-enum { LANES = 8 };
+#if defined(__AVX2__)
 #define HAS_FMA 1
 #else
-enum { LANES = 4 };
 #define HAS_FMA 0
 #endif
 
-typedef float    vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t  whole __attribute__((vector_size(4 * LANES)));
 typedef uint32_t word __attribute__((vector_size(4 * LANES)));
 typedef double   wide __attribute__((vector_size(4 * LANES))); /* half as many lanes */
