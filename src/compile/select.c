@@ -100,14 +100,6 @@ static bool plan_one(nb_program *p, nb__step *s, nb__planner *plan, int threads)
     return s->call.prepared != NULL;
 }
 
-/* The operands of a joined concat are in their places. */
-static void run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
-    (void)plan;
-    (void)call;
-    (void)scratch;
-    (void)pool;
-}
-
 static bool select_one(nb_program *p, nb__step *s, int threads) {
     int             i = s->node[0];
     const nb__node *n = &p->node[i];
@@ -121,8 +113,8 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     if (n->op == &nb__op_matmul && out.stride[out.rank - 1] != 1 && out.stride[out.rank - 2] == 1) transpose_product(s);
     s->call.c.out = s->call.out[0];
     s->call.c.attr = n->attr;
-    if (n->is_joined) {
-        s->plan = (nb__plan){.kernel = "joined", .run = run_nothing};
+    if (n->is_joined) { /* its operands are in their places */
+        s->plan = (nb__plan){.kernel = "joined", .run = nb__run_nothing};
         return true;
     }
     if (p->nb->isa->tiles) {

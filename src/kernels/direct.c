@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "convolution.h"
+#include "numbers.h"
 
 /* ------------------------------------------------------------------------------------------------------------------- geometry */
 
@@ -103,7 +104,6 @@ typedef struct run_call {
 } run_call;
 
 static int64_t aligned_floats(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* -------------------------------------------------------------------------------------------------------------------- frames */
 

@@ -3,6 +3,7 @@
  * Arrays are seen as [outer, axis, inner], each of the three with one stride; gather first puts the axes in the order of the result's
  * memory (channels-last images). What does not fold into that is left to the reference. */
 #include "index.h"
+#include "numbers.h"
 
 typedef struct state {
     const nb__move_loops *loops;
@@ -14,9 +15,6 @@ typedef struct state {
 
 enum { TILE = 16384 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Axes from..to-1 of an array as one; false if they do not lie evenly. */
 static bool fold_axes(const nb_array *a, int from, int to, int64_t *size, int64_t *stride) {

@@ -95,6 +95,8 @@ struct nb__plan {
     size_t      prepared_bytes;
     bool        takes_after;   /* products, convolutions and their input gradients */
 };
+/* nb__plan.run of what has nothing to do (reduce.c). */
+void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
 void nb__run_after(const nb__call *call, int64_t row, int64_t rows, int64_t column, int64_t columns, int thread); /* matmul.c */
 
 /* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */

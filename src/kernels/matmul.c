@@ -4,6 +4,7 @@
  * oneDNN's (docs/speed-log.md). */
 #include <string.h>
 
+#include "numbers.h"
 #include "product.h"
 
 /* ------------------------------------------------------------------------------------------------------------------- the grid */
@@ -43,7 +44,6 @@ void nb__product_swap(nb__product *p) {
     exchange(&p->c[0], &p->c[1]);
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each tile packs its
  * own part of B where that is not dense along its rows. */
@@ -63,13 +63,13 @@ void nb__product_cut(nb__product *p) {
         if (p->rows <= LEAST_ROWS) by_rows = false;
         if (p->columns <= LEAST_COLUMNS) by_rows = true;
         int64_t *side = by_rows ? &p->rows : &p->columns;
-        *side = ceil_div(*side / 2, GRAIN) * GRAIN;
-        p->down = ceil_div(p->m, p->rows);
-        p->across = ceil_div(p->n, p->columns);
+        *side = divide_up(*side / 2, GRAIN) * GRAIN;
+        p->down = divide_up(p->m, p->rows);
+        p->across = divide_up(p->n, p->columns);
     }
     p->batches_a_tile = p->down * p->across == 1 && each > 0 && each < most ? (int64_t)(most / each) : 1;
     if (p->batches_a_tile > p->batches) p->batches_a_tile = p->batches;
-    p->tiles = ceil_div(p->batches, p->batches_a_tile) * p->down * p->across;
+    p->tiles = divide_up(p->batches, p->batches_a_tile) * p->down * p->across;
 }
 
 nb__tile_of nb__product_tile(const nb__product *p, int64_t tile) {
@@ -111,8 +111,8 @@ static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
 /* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
  * vectors, columns of B that are dense along k by transposed blocks, others element by element. */
 static double cost(const nb__product *p, const nb__gemm_loops *g, const nb__call *call) {
-    double  m = (double)p->m, n = (double)p->n, k = (double)p->k, pieces = (double)ceil_div(p->k, NB__GEMM_DEPTH);
-    int64_t vectors = ceil_div(p->n, g->lanes), blocks = ceil_div(p->m, g->rows) * ceil_div(p->n, g->width);
+    double  m = (double)p->m, n = (double)p->n, k = (double)p->k, pieces = (double)divide_up(p->k, NB__GEMM_DEPTH);
+    int64_t vectors = divide_up(p->n, g->lanes), blocks = divide_up(p->m, g->rows) * divide_up(p->n, g->width);
     double  multiply = (double)p->m * (double)vectors * k + 30 * pieces * (double)blocks;
     double  pack_b = (is_worth_keeping(p, call) ? 0 : p->b[1] == 1 ? 0.1 : p->b[0] == 1 ? 0.4 : 1.5) * k * n;
     double  pack_a = p->a[1] == 1 || p->n <= g->width ? 0 : p->a[0] == 1 ? 0.1 * m * k : 1.5 * m * k;
@@ -186,7 +186,7 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
 static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
     const state *s = plan->state;
     run_call     r = {s, call, NULL};
-    nb__parallel(pool, ceil_div(s->p.n, s->loops->width), pack_tile, &r);
+    nb__parallel(pool, divide_up(s->p.n, s->loops->width), pack_tile, &r);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -216,7 +216,7 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
                        .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
     if (s.is_prepared) {
         plan->prepare = prepare;
-        plan->prepared_bytes = (size_t)(s.p.k * ceil_div(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
+        plan->prepared_bytes = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
     }
     return true;
 }

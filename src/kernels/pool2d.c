@@ -7,6 +7,7 @@
 
 #include "isa/pool.h"
 #include "kernels.h"
+#include "numbers.h"
 
 typedef enum task { LARGEST, TAKE, PUT, MEAN, SPREAD } task;
 
@@ -54,8 +55,6 @@ static const nb__pool_loops *loops_of(const nb__isa *isa) {
     return NULL;
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t offset(const nb_array *a, int64_t n, int64_t c, int64_t h, int64_t w) {
     return n * a->stride[0] + c * a->stride[1] + h * a->stride[2] + w * a->stride[3];

@@ -8,6 +8,7 @@
 
 #include "isa/loops.h"
 #include "kernels.h"
+#include "numbers.h"
 
 typedef enum reduction { SUM, PROD, MAX, MIN, ARGMAX, ARGMIN } reduction;
 
@@ -91,9 +92,6 @@ static int64_t offset(const axes *a, int n, const int64_t *stride, int64_t numbe
     return n > 0 ? at + number * stride[0] : 0;
 }
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static void plan_rows(state *s) {
     int64_t n = s->gone.size[s->gone.n - 1], all = count(&s->gone);
@@ -331,7 +329,7 @@ static void run_columns(const nb__plan *plan, const nb__call *call, void *scratc
     if (s->groups > 1) nb__parallel(pool, tiles, join_columns_task, &j);
 }
 
-static void run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
+void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
     (void)plan;
     (void)call;
     (void)scratch;
@@ -366,7 +364,7 @@ static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     s->results = count(&s->kept);
     *plan = (nb__plan){.kernel = "reduce rows", .run = run_rows, .state = s};
     if (s->results == 0) {
-        plan->run = run_nothing;
+        plan->run = nb__run_nothing;
     } else if (what != PROD && s->kept.in[s->kept.n - 1] == 1 && s->gone.in[s->gone.n - 1] != 1) {
         plan_columns(s);
         plan->kernel = "reduce columns";

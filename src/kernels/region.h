@@ -40,7 +40,6 @@ typedef struct nb__region_plan {
     int64_t                 pieces;        /* tiles in a row of the innermost axis; 0: a tile has whole units */
     int64_t                 n_tiles, group, groups;
     size_t                  thread_bytes, partial_at;
-    int                     threads;
     int                     n_in, n_instructions, n_out, n_sums, n_chains;
     nb__region_array       *array;         /* operands, then results */
     int                     n_moving, *moving;   /* arrays to be found or copied for each tile */

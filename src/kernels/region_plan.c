@@ -1,6 +1,7 @@
 /* region_plan.c: how a region is cut into tiles, and where its values lie. */
 #include <string.h>
 
+#include "numbers.h"
 #include "region.h"
 
 enum {
@@ -12,8 +13,6 @@ enum {
     SUM_GROUPS = 32  /* the same where each has its own partial sums */
 };
 
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static size_t  aligned(size_t n) { return (n + 63) & ~(size_t)63; }
 
 /* An array that has 1 as its stride where the bit of an axis is `set`, and else 0: it keeps these axes apart from the others. */
@@ -253,7 +252,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
     *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains,
-                           .casts = isa->casts, .n_in = n_in, .n_out = n_out, .threads = threads};
+                           .casts = isa->casts, .n_in = n_in, .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);

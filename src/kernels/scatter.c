@@ -4,6 +4,7 @@
  * gradient) the rows of the source are first sorted by destination, by counting: then each row of the result is written once. Else a tile
  * owns some rows of the result and looks for their indices in order. */
 #include "index.h"
+#include "numbers.h"
 
 typedef struct state {
     nb__folded x, out, index, source;
@@ -13,9 +14,6 @@ typedef struct state {
 
 enum { TILE = 16384, MAX_PARTS = 16, AHEAD = 4 /* rows that are fetched before they are needed */ };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 typedef struct job {
     const state   *s;
