@@ -3,9 +3,10 @@
  * Nodes are looked at from the last to the first. One whose users lie in one region (elementwise work and reductions over one space) joins
  * it: its values then never leave the cache. This gathers whole expressions: an optimiser's update of one parameter, a softmax with its loss,
  * the backward of a normalisation. Three more rules, in this order, for a node with users in several steps:
- *   compute it again   in each of them, when it is cheap and made of one large operand: reading that takes no longer than reading the node
  *   join the regions   that read it, when they have one space and none needs another's results
+ *   compute it again   in each that is left, when it is cheap and made of one large operand: reading that takes no longer than reading the node
  *   keep it            in memory, as a second result of the first region that reads it
+ * A max pool's index and values, of one image, are one kernel's work and so one step.
  * What may join what in which part (FULL, ROW ...) is regions.c. */
 #include "ops.h"
 #include "regions.h"
@@ -91,8 +92,7 @@ static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int fr
         int at = stack[--n];
         for (int e = f->group[at].first_entry; e >= 0; e = f->entry[e].next) {
             const nb__node *node = &f->p->node[f->entry[e].node];
-            int             used = node->n_in;
-            for (int m = 0; m < used; m++) {
+            for (int m = 0; m < node->n_in; m++) {
                 int base = f->p->node[node->in[m]].base;
                 if (f->place[base] <= from || f->owner[base] < 0) continue;
                 int to = nb__group_of(f, f->owner[base]);
