@@ -128,6 +128,14 @@ static void write_part(const float *x, nb__matrix c, int rows, int columns) {
     }
 }
 
+/* Brings the lines that are going to be written into the cache while the products run. */
+static void fetch(nb__matrix c, int rows, int columns) {
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(c.data + i * c.row, 1);
+        __builtin_prefetch(c.data + i * c.row + columns - 1, 1);
+    }
+}
+
 /* Sets or adds to c[rows, columns]. Where that is no whole block, or its rows are not dense: by way of a block of its own. */
 static void multiply_into(block *q, nb__matrix c, int rows, int columns) {
     float x[MOST_ROWS * WIDTH];
@@ -135,6 +143,7 @@ static void multiply_into(block *q, nb__matrix c, int rows, int columns) {
     q->c = is_whole ? c.data : x;
     q->step_c = is_whole ? c.row : WIDTH;
     if (!is_whole && q->add) read_part(x, c, rows, columns);
+    if (is_whole && !q->add) fetch(c, rows, columns);
     if (is_narrow)
         multiply_narrow(q, rows);
     else
