@@ -202,7 +202,10 @@ static int64_t piece_floats(int64_t k) { return k * ROWS + 16; }
 static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
     int64_t step = piece_floats(k), pieces = a.row == 1 ? m / ROWS : 0;
     for (int64_t p = 0; p < k; p++)
-        for (int64_t i = 0; i < pieces; i++) memcpy(to + i * step + p * ROWS, a.data + i * ROWS + p * a.column, ROWS * sizeof *to);
+        for (int64_t i = 0; i < pieces; i++) {
+            __builtin_prefetch(a.data + i * ROWS + (p + AHEAD) * a.column);
+            memcpy(to + i * step + p * ROWS, a.data + i * ROWS + p * a.column, ROWS * sizeof *to);
+        }
     for (int64_t i = pieces * ROWS; i < m; i++)
         for (int64_t p = 0; p < k; p++) to[i / ROWS * step + p * ROWS + i % ROWS] = a.data[i * a.row + p * a.column];
 }
@@ -215,7 +218,7 @@ static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n
                   const float *panels, int64_t panel_rows) {
     float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;
     bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % PAGE == 0 || n > MANY * WIDTH);
-    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % PAGE == 0);
+    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % 512 == 0);
     float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
     nb__windows w = {.a = at_a, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
     if (packs_a) {
