@@ -61,7 +61,41 @@ static void test_packed_again(void **unused) {
     }
 }
 
+/* A loop over steps with one weight, that the program changes at its end, and with halves of another: both packed once a run. */
+enum { WIDE = 96 };
+
+static nb_tensor *half(nb_tensor *w, int which) { return nb_slice(w, 0, which * WIDE, (which + 1) * WIDE, 1); }
+
+/* The scratch memory of its program. */
+static int64_t loop(const char *kernels, int steps, float *to) {
+    nb_context *nb = nb_open(&(nb_options){.kernels = kernels, .seed = 6});
+    nb_tensor  *w = random_param(nb, "w", nb_shape(WIDE, WIDE)), *halves = random_param(nb, "halves", nb_shape(2 * WIDE, WIDE));
+    nb_tensor  *h = nb_normal(nb, NB_F32, nb_shape(32, WIDE), 0, 1);
+    for (int i = 0; i < steps; i++) {
+        h = nb_tanh(nb_mul(nb_linear(h, w, NULL), nb_number(nb, 0.2)));
+        h = nb_tanh(nb_mul(nb_linear(h, half(halves, i % 2), NULL), nb_number(nb, 0.2)));
+    }
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(h, nb_shape(0, 1), false), nb_assign(w, nb_mul(w, nb_number(nb, 0.75)))));
+    for (int i = 0; i < RUNS; i++) {
+        assert_true(nb_run(p));
+        assert_true(nb_read(nb_output(p, 0), to + i, sizeof *to));
+    }
+    nb_program_info info = nb_program_describe(p);
+    expect_good(nb);
+    nb_close(nb);
+    return info.scratch_bytes;
+}
+
+static void test_packed_once_for_many(void **unused) {
+    float fast[RUNS], slow[RUNS], other[RUNS];
+    (void)unused;
+    loop("reference", 8, slow);
+    int64_t bytes = loop(NULL, 8, fast);
+    compare(fast, slow, RUNS, 0);
+    assert_int_equal(loop(NULL, 16, other), bytes);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_packed_again)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_packed_again), cmocka_unit_test(test_packed_once_for_many)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

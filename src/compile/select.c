@@ -82,25 +82,67 @@ static void transpose_product(nb__step *s) {
     s->offset[1] = offset;
 }
 
-/* Parameters that the program itself does not change. */
-static bool is_lasting(const nb_program *p, const nb__buffer *b) {
+typedef struct packing {
+    int *products;       /* that read it, of each buffer */
+    int  n_steps, *step; /* those that pack an operand, each operand once */
+} packing;
+
+/* Parameters that the program itself does not change, or, as they were before the run, those that several products read: in a loop over time
+ * steps a weight is worth packing once a run. */
+static bool is_lasting(const nb_program *p, int buffer, const packing *shared) {
+    enum { SEVERAL = 4 };
+    const nb__buffer *b = &p->buffer[buffer];
     if (b->place != NB__IN_KEPT || !b->storage->is_versioned) return false;
+    if (shared->products[buffer] >= SEVERAL) return true;
     for (int c = 0; c < p->n_commits; c++)
         if (p->commit[c].storage == b->storage) return false;
     return true;
 }
 
-static bool plan_one(nb_program *p, nb__step *s, nb__planner *plan, int threads) {
-    s->call.lasting = 0;
-    for (int k = 0; k < s->call.c.n_in && k < 32; k++) s->call.lasting |= (unsigned)is_lasting(p, &p->buffer[s->buffer[k]]) << k;
-    if (!plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return false;
-    if (!s->plan.prepare) return true;
+static bool start_packing(const nb_program *p, packing *shared) {
+    shared->n_steps = 0;
+    shared->products = nb__step_alloc(p->nb, (size_t)p->n_buffers * sizeof(int) + 1);
+    shared->step = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof(int) + 1);
+    if (!shared->products || !shared->step) return false;
+    for (int s = 0; s < p->n_steps; s++) {
+        const nb__node *n = &p->node[p->step[s].node[0]];
+        for (int k = 0; n->op == &nb__op_matmul && k < 2; k++) shared->products[p->node[p->node[n->in[k]].base].buffer]++;
+    }
+    return true;
+}
+
+/* Whether operand k of both is the same and is packed in the same way. */
+static bool pack_alike(const nb__step *s, const nb__step *t, int k) {
+    const nb_array *a = &s->array[k], *b = &t->array[k];
+    bool            same = s->plan.packs == t->plan.packs && s->plan.prepared_bytes == t->plan.prepared_bytes &&
+                s->buffer[k] == t->buffer[k] && s->offset[k] == t->offset[k] && a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++) same = a->shape[i] == b->shape[i] && a->stride[i] == b->stride[i];
+    return same;
+}
+
+/* Memory for what the step's plan packs: that of an earlier step, which then does it for both, or its own. */
+static bool place_packed(nb_program *p, nb__step *s, packing *shared) {
+    for (int i = 0; s->plan.packs && i < shared->n_steps; i++) {
+        const nb__step *other = &p->step[shared->step[i]];
+        if (!pack_alike(s, other, s->plan.packs == 1 ? 0 : 1)) continue;
+        s->call.prepared = other->call.prepared;
+        s->plan.prepare = NULL;
+        return true;
+    }
+    if (s->plan.packs) shared->step[shared->n_steps++] = (int)(s - p->step);
     p->prepared_bytes += s->plan.prepared_bytes;
     s->call.prepared = nb__program_alloc(p, s->plan.prepared_bytes);
     return s->call.prepared != NULL;
 }
 
-static bool select_one(nb_program *p, nb__step *s, int threads) {
+static bool plan_one(nb_program *p, nb__step *s, nb__planner *plan, int threads, packing *shared) {
+    s->call.lasting = 0;
+    for (int k = 0; k < s->call.c.n_in && k < 32; k++) s->call.lasting |= (unsigned)is_lasting(p, s->buffer[k], shared) << k;
+    if (!plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return false;
+    return !s->plan.prepare || place_packed(p, s, shared);
+}
+
+static bool select_one(nb_program *p, nb__step *s, int threads, packing *shared) {
     int             i = s->node[0];
     const nb__node *n = &p->node[i];
     if (!nb__make_arrays(p, s, n->n_in, 1)) return false;
@@ -119,7 +161,7 @@ static bool select_one(nb_program *p, nb__step *s, int threads) {
     }
     if (p->nb->isa->tiles) {
         for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
-            if (kernels[k].op == n->op && plan_one(p, s, kernels[k].plan, threads)) return true;
+            if (kernels[k].op == n->op && plan_one(p, s, kernels[k].plan, threads, shared)) return true;
     }
     if (p->nb->status != NB_OK) return false;
     if (n->op->run) return true;
@@ -143,7 +185,8 @@ static bool select_pool(nb_program *p, nb__step *s, int threads) {
 static bool is_one_region(const nb_program *p, nb__step *s) {
     const nb__node *n = &p->node[s->node[0]];
     if (s->n_nodes > 1 || !p->nb->isa->tiles || (n->dtype != NB_F32 && n->dtype != NB_BOOL)) return false;
-    if (n->op != &nb__op_cast && !nb__row_has_tile(nb__row_of(n->op), n->n_in ? p->node[n->in[n->n_in - 1]].dtype : n->dtype)) return false;
+    if (n->op != &nb__op_cast && !nb__row_has_tile(nb__row_of(n->op), n->n_in ? p->node[n->in[n->n_in - 1]].dtype : n->dtype))
+        return false;
     s->space = nb__array_of(p, s->node[0]);
     s->rows = s->columns = 0;
     s->part[0] = NB__FULL;
@@ -154,7 +197,8 @@ bool nb__select(nb_program *p) {
     int         threads = nb__pool_threads(p->nb->pool);
     size_t      scratch = 0;
     nb__region *region = nb__step_alloc(p->nb, sizeof *region); /* large: one for all */
-    if (!region) return false;
+    packing     shared;
+    if (!region || !start_packing(p, &shared)) return false;
     for (int s = 0; s < p->n_steps; s++) {
         nb__step *step = &p->step[s];
         bool      is_pool = step->n_nodes == 2 && p->node[step->node[0]].op == &nb__op_max_pool2d_index;
@@ -162,10 +206,11 @@ bool nb__select(nb_program *p) {
                                     : (step->is_region || is_one_region(p, step)) && nb__select_region(p, step, threads, region);
         if (!planned && (p->nb->status != NB_OK || step->n_nodes > 1)) {
             if (p->nb->status == NB_OK)
-                nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s", p->node[step->node[step->n_nodes - 1]].op->name);
+                nb_fail(p->nb, NB_INVALID, "no kernel takes a fused step that ends in %s",
+                        p->node[step->node[step->n_nodes - 1]].op->name);
             return false;
         }
-        if (!planned && !select_one(p, step, threads)) return false;
+        if (!planned && !select_one(p, step, threads, &shared)) return false;
         if (step->plan.scratch_bytes > scratch) scratch = step->plan.scratch_bytes;
     }
     p->scratch_at = (p->workspace_bytes + NB__ALIGN - 1) & ~(size_t)(NB__ALIGN - 1);

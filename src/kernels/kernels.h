@@ -93,6 +93,7 @@ struct nb__plan {
      * changed. NULL: nothing. */
     void      (*prepare)(const nb__plan *plan, const nb__call *call, nb_pool *pool);
     size_t      prepared_bytes;
+    unsigned    packs;         /* the operand, as a bit, whose elements are all of what is prepared: calls may share that; 0: they may not */
     bool        takes_after;   /* products, convolutions and their input gradients */
 };
 /* nb__plan.run of what has nothing to do (reduce.c). */

@@ -216,6 +216,7 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
                        .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
     if (s.is_prepared) {
         plan->prepare = prepare;
+        plan->packs = s.p.swapped ? 1 : 2;
         plan->prepared_bytes = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
     }
     return true;
