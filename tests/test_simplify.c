@@ -371,6 +371,38 @@ static void test_norms_that_stay(void **state) {
     assert_int_equal(count(p, "sub"), 1);
 }
 
+/* -------------------------------------------------------------------------------------------------------------------------- pools */
+
+static nb_tensor *pool(nb_tensor *x) { return nb_max_pool2d(x, &(nb_pool2d_options){.size = {3, 2}, .padding = {1, 1}}); }
+
+/* How many elementwise operators of this shape a program computes. */
+static int count_rows(const nb_program *p, nb_dims shape) {
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++)
+        n += !p->node[i].is_dead && p->node[i].source == NB__COMPUTED && nb__row_of(p->node[i].op) >= 0 &&
+             nb__dims_equal(p->node[i].shape, shape);
+    return n;
+}
+
+static void test_pools_go_first(void **state) {
+    (void)state;
+    nb_dims     whole = nb_shape(2, 3, 9, 8);
+    nb_tensor  *x = input(whole), *v = input(nb_shape(3, 1, 1)), *w = input(nb_shape(1, 3, 1, 1));
+    nb_program *p = same_bits(pool(nb_relu(nb_sub(nb_add(v, x), w))));
+    assert_int_equal(count_rows(p, whole), 0);
+    assert_int_equal(count(p, "relu"), 1);
+    assert_int_equal(count_rows(same_bits(pool(nb_add(x, number(2)))), whole), 0);
+    /* Not where the order may turn, where a channel has more than one v, or where others read what lies between. */
+    assert_int_equal(count_rows(same_bits(pool(nb_sub(v, x))), whole), 1);
+    assert_int_equal(count_rows(same_bits(pool(nb_mul(x, v))), whole), 1);
+    assert_int_equal(count_rows(same_bits(pool(nb_add(x, input(nb_shape(8))))), whole), 1);
+    assert_int_equal(count_rows(same_bits(pool(nb_add(x, input(nb_shape(9, 1))))), whole), 1);
+    nb_tensor *y = nb_relu(x), *z = pool(y);
+    assert_int_equal(count_rows(compare(nb_list_of(nb, z, y), 0), whole), 1);
+    p = compare(nb_list_of(nb, z, gradient(total(nb_square(z)), x)), 1e-6);
+    assert_true(count_rows(p, whole) > 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------------- attention */
 
 /* Heads side by side again, [N,T,heads d]: the products write them there, so that no copy is made. */
@@ -440,6 +472,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_products_that_stay, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_folded_norms, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_norms_that_stay, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_pools_go_first, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_heads, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_watched, open_context, close_context),

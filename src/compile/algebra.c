@@ -103,7 +103,7 @@ static int pow_rule(nb__rewrite *r, const nb__node *n) {
 }
 
 static int matmul_rule(nb__rewrite *r, const nb__node *n) {
-    if (r->level < NB__ZEROS || !(nb__is_zeros(&r->node[n->in[0]]) || nb__is_zeros(&r->node[n->in[1]]))) return -1;
+    if (r->level < NB__LAST || !(nb__is_zeros(&r->node[n->in[0]]) || nb__is_zeros(&r->node[n->in[1]]))) return -1;
     return nb__make_zeros(r, n->dtype, n->shape);
 }
 

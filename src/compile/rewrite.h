@@ -13,7 +13,7 @@ enum {
     NB__LOCAL,    /* rules that look at a node and its operands */
     NB__PARTS,    /* sums of parts become concats */
     NB__PRODUCTS, /* sums of products become one product; norms are folded into weights */
-    NB__ZEROS,    /* products with zeros: last, because they are terms of the sums above */
+    NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind */
     NB__LEVELS
 };
 
@@ -77,5 +77,6 @@ int nb__sums_rule(nb__rewrite *r, int old);              /* sums.c */
 int nb__products_rule(nb__rewrite *r, int n, int *term,
                       const bool *once);    /* products.c: of the terms of a sum; how many are left */
 int nb__norm_rule(nb__rewrite *r, int old); /* norms.c */
+int nb__pool_rule(nb__rewrite *r, int old); /* pools.c */
 
 #endif

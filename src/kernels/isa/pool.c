@@ -70,6 +70,17 @@ static inline __attribute__((always_inline)) void largest_lanes(float *y, void *
         store_bytes((uint8_t *)index + i, __builtin_convertvector(where, bytes), m);
 }
 
+static inline __attribute__((always_inline)) void largest_value_lanes(float *y, const float *x, const nb__pool_place *w,
+                                                                      int64_t i, int64_t m) {
+    floats best = load(x += i * w->step, w->step, m);
+    for (int64_t r = 0; r < w->rows; r++)
+        for (int64_t c = 0; c < w->columns; c++) {
+            floats v = load(x + r * w->row_step + c * w->column_step, w->step, m);
+            best = choose(is_larger(v, best), v, best);
+        }
+    store(y + i, best, m);
+}
+
 static inline __attribute__((always_inline)) void take_lanes(float *y, const void *index, const float *x, const nb__pool_place *w,
                                                              int64_t i, int64_t m) {
     indices k = load_indices(index, w->is_wide, i, m);
@@ -142,8 +153,29 @@ static inline __attribute__((always_inline)) void mean_lanes(float *y, const flo
         if (i < n) lanes(__VA_ARGS__, i, n - i);                                                                                 \
     } while (0)
 
+/* Windows of 2 x 2 along channels, the usual ones: as constants, so that their loops are unrolled. */
+static bool is_usual(const nb__pool_place *w) { return w->rows == 2 && w->columns == 2 && w->step == 1; }
+
+static inline nb__pool_place usual(const nb__pool_place *w) {
+    return (nb__pool_place){2, 2, w->row_step, w->column_step, 1, w->pitch, w->is_wide};
+}
+
+static void largest_value(float *y, const float *x, const nb__pool_place *w, int64_t n) {
+    nb__pool_place two = usual(w);
+    if (is_usual(w))
+        EACH(largest_value_lanes, y, x, &two);
+    else
+        EACH(largest_value_lanes, y, x, w);
+}
+
 static void largest(float *y, void *index, const float *x, const nb__pool_place *w, int64_t n) {
-    EACH(largest_lanes, y, index, x, w);
+    nb__pool_place two = usual(w);
+    if (!index)
+        largest_value(y, x, w, n);
+    else if (is_usual(w))
+        EACH(largest_lanes, y, index, x, &two);
+    else
+        EACH(largest_lanes, y, index, x, w);
 }
 
 static void take(float *y, const void *index, const float *x, const nb__pool_place *w, int64_t n) {
