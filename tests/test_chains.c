@@ -13,14 +13,15 @@
 
 static const struct {
     const char *name;
-    int         operands, steps;
+    int         operands;
+    unsigned    usual;
     struct {
         int row, a, b, is_kept;
     } step[NB__CHAIN_VALUES];
 } patterns[] = {
 #define STEP(row, a, b) {NB__ROW_##row, a, b, 0},
 #define KEEP(row, a, b) {NB__ROW_##row, a, b, 1},
-#define FUSED(name, operands, usual, steps) {#name, operands, 0, {steps{-1, 0, 0, 0}}},
+#define FUSED(name, operands, usual, steps) {#name, operands, usual, {steps{-1, 0, 0, 0}}},
 #include "fused.def"
 #undef FUSED
 #undef STEP
@@ -38,6 +39,10 @@ static uint32_t draw(void) {
     return random_state;
 }
 
+static bool has_one_operand(int row) {
+    return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh;
+}
+
 /* The instructions of pattern k, sums and products in either order; every KEEP is a result. How many results. */
 static int write_out(int k, nb__region *r) {
     int results = 0;
@@ -47,13 +52,13 @@ static int write_out(int k, nb__region *r) {
         nb__instruction ins = {
             .row = row, .dtype = NB_F32, .in = {a, b, -1}, .store = patterns[k].step[i].is_kept ? results++ : -1};
         if ((row == NB__ROW_add || row == NB__ROW_mul) && draw() & 1) ins.in[0] = b, ins.in[1] = a;
-        if (row == NB__ROW_square || row == NB__ROW_sqrt) ins.in[1] = -1;
+        if (has_one_operand(row)) ins.in[1] = -1;
         r->instruction[r->n_instructions++] = ins;
     }
     return results;
 }
 
-static float operand[16][MOST], result[4][MOST], expected[NB__CHAIN_VALUES][MOST];
+static float operand[16][MOST], result[8][MOST], expected[NB__CHAIN_VALUES][MOST];
 
 static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n, unsigned ones) {
     const void  *value[NB__CHAIN_VALUES];
@@ -69,24 +74,48 @@ static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n, unsigne
     }
 }
 
-static nb_array array_of(float *data, int64_t n, bool is_one) {
-    return (nb_array){.data = data, .dtype = NB_F32, .rank = 1, .shape = {n}, .stride = {is_one ? 0 : 1}};
+/* Arrays of the cases: [rows,n] within rows of `pitch` elements. */
+typedef struct cut {
+    int64_t rows, n, pitch;
+} cut;
+
+static nb_array array_of(float *data, cut c, bool is_one) {
+    nb_array a = {.data = data, .dtype = NB_F32, .rank = 2, .shape = {c.rows, c.n}, .stride = {c.pitch, 1}};
+    if (is_one) a.stride[0] = a.stride[1] = 0;
+    return a;
 }
 
-static void check(nb_context *nb, const nb__isa *isa, int k, int64_t n, unsigned ones) {
-    nb__region r;
-    int        results = write_out(k, &r);
-    nb_array   in[16], out[4];
+/* Whether result is as expected, and nothing is written between the rows. */
+static bool is_as_expected(const float *got, const float *wanted, const float *between, cut c) {
+    for (int64_t i = 0; i < c.rows; i++) {
+        size_t of_row = (size_t)c.n * sizeof *got, left = (size_t)(c.pitch - c.n) * sizeof *got;
+        if (memcmp(got + i * c.pitch, wanted + i * c.pitch, of_row)) return false;
+        if (memcmp(got + i * c.pitch + c.n, between + i * c.pitch + c.n, left)) return false;
+    }
+    return true;
+}
+
+static void check(nb_context *nb, const nb__isa *isa, int k, cut c, unsigned ones) {
+    static float before[MOST];
+    nb__region   r;
+    int          results = write_out(k, &r);
+    int64_t      n = c.rows * c.pitch;
+    nb_array     in[16], out[8];
     for (int m = 0; m < r.n_in; m++) {
         for (int64_t i = 0; i < n || i < 1; i++)
             operand[m][i] = (float)(draw() % 4096) * 0x1p-9f + (float)(draw() % 4096) * 0x1p-24f;
-        in[m] = array_of(operand[m], n, ones >> m & 1);
+        in[m] = array_of(operand[m], c, ones >> m & 1);
     }
     run_rows(isa, &r, n, ones);
-    for (int s = 0; s < results; s++) out[s] = array_of(result[s], n, false);
-    /* A result over an operand, where elements are its own. */
-    if (!(ones & 1)) out[results - 1].data = operand[0];
+    for (int s = 0; s < results; s++) out[s] = array_of(result[s], c, false);
     memset(result, 0x55, sizeof result);
+    memset(before, 0x55, sizeof before);
+    /* A result over an operand, where elements are its own. */
+    if (!(ones & 1)) {
+        out[results - 1].data = operand[0];
+        for (int64_t i = 0; i < c.rows; i++)
+            memcpy(operand[0] + i * c.pitch + c.n, before, (size_t)(c.pitch - c.n) * sizeof *before);
+    }
     r.space = out[0];
     nb__call call = {.c = {.out = out[0], .n_in = r.n_in, .in = in}, .n_out = results, .out = out};
     nb__plan plan;
@@ -95,30 +124,61 @@ static void check(nb_context *nb, const nb__isa *isa, int k, int64_t n, unsigned
     plan.run(&plan, &call, scratch, NULL);
     for (int i = 0; i < r.n_instructions; i++) {
         int s = r.instruction[i].store;
-        if (s >= 0 && memcmp(out[s].data, expected[i], (size_t)n * sizeof(float)))
-            fail_msg("%s, %s, %d elements, ones %#x: result %d", patterns[k].name, isa->name, (int)n, ones, s);
+        if (s >= 0 && !is_as_expected(out[s].data, expected[i], before, c))
+            fail_msg("%s, %s, %d rows of %d, ones %#x: result %d", patterns[k].name, isa->name, (int)c.rows, (int)c.n, ones, s);
     }
     nb_free(nb, scratch);
     nb_free(nb, plan.state);
 }
 
-static void same_bits(void **state) {
-    (void)state;
-    nb_context   *nb = nb_open(NULL);
-    const int64_t sizes[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 1000, 1024, 1025, 3001};
+static void check_all(int64_t rows, const int64_t *sizes, int n_sizes, int64_t between) {
+    nb_context *nb = nb_open(NULL);
     for (int i = 0; i < 3; i++) {
         const nb__isa *isa = nb__isa_find(isas[i]);
         if (!isa) continue;
         for (int k = 0; k < PATTERNS; k++)
-            for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-                const unsigned some[] = {0, 0x3f0, 0xa, 1, draw() & 0x3ff};
-                for (int o = 0; o < 5; o++) check(nb, isa, k, sizes[s], some[o] & ((1u << patterns[k].operands) - 1));
+            for (int s = 0; s < n_sizes; s++) {
+                const unsigned some[] = {0, patterns[k].usual, 0xa, 1, draw()};
+                for (int o = 0; o < 5; o++)
+                    check(nb, isa, k, (cut){rows, sizes[s], sizes[s] + between}, some[o] & ((1u << patterns[k].operands) - 1));
             }
     }
     nb_close(nb);
 }
 
+static void same_bits(void **state) {
+    (void)state;
+    const int64_t sizes[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 1000, 1024, 1025, 3001};
+    check_all(1, sizes, sizeof sizes / sizeof *sizes, 0);
+}
+
+/* Rows that are parts of longer ones: copied into tiles or out of them, or tiles of their own, which lie in place. */
+static void parts_of_rows(void **state) {
+    (void)state;
+    const int64_t sizes[] = {0, 1, 9, 40, 127, 200, 513, 580};
+    check_all(5, sizes, sizeof sizes / sizeof *sizes, 19);
+}
+
 static const nb_dtype floats[NB__REGION_MAX];
+
+/* The same instructions in any order in which operands come first. */
+static void shuffle(nb__region *r) {
+    nb__region from = *r;
+    int        number[NB__REGION_MAX]; /* of each value; -1: not yet there */
+    for (int v = 0; v < from.n_in + from.n_instructions; v++) number[v] = v < from.n_in ? v : -1;
+    for (int k = 0; k < from.n_instructions;) {
+        int             i = (int)(draw() % (unsigned)from.n_instructions);
+        nb__instruction ins = from.instruction[i];
+        bool            is_ready = number[from.n_in + i] < 0;
+        for (int m = 0; m < 2; m++) {
+            is_ready = is_ready && (ins.in[m] < 0 || number[ins.in[m]] >= 0);
+            if (is_ready && ins.in[m] >= 0) ins.in[m] = number[ins.in[m]];
+        }
+        if (!is_ready) continue;
+        number[from.n_in + i] = from.n_in + k;
+        r->instruction[k++] = ins;
+    }
+}
 
 static void each_is_found(void **state) {
     (void)state;
@@ -127,6 +187,7 @@ static void each_is_found(void **state) {
         for (int turn = 0; turn < 20; turn++) {
             nb__region r;
             write_out(k, &r);
+            shuffle(&r);
             assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, chain), 1);
             assert_int_equal(chain[0].pattern, k);
             assert_int_equal(chain[0].at, r.n_instructions - 1);
@@ -166,8 +227,25 @@ static void only_where_it_may(void **state) {
     assert_int_equal(chains_of(list, 3, NB_F32), 0);
 }
 
+/* Of a chain with several results none may be needed before the last one is there. */
+static void not_when_needed_before(void **state) {
+    (void)state;
+    nb__chain  chain[16];
+    nb__region r;
+    int        k = 0;
+    while (strcmp(patterns[k].name, "adam") != 0) k++;
+    for (int early = 0; early < 2; early++) {
+        write_out(k, &r);
+        int last = r.n_instructions - 1, at = early ? last : last + 1, m = r.n_in + 2; /* m' */
+        r.instruction[last + 1] = r.instruction[last];
+        r.instruction[at] = (nb__instruction){.row = NB__ROW_abs, .dtype = NB_F32, .in = {m, -1, -1}, .store = -1};
+        nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions + 1, chain);
+        assert_int_equal(chain[0].pattern == k, !early);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(each_is_found),
-                                       cmocka_unit_test(only_where_it_may)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(parts_of_rows), cmocka_unit_test(each_is_found),
+                                       cmocka_unit_test(only_where_it_may), cmocka_unit_test(not_when_needed_before)};
     return cmocka_run_group_tests_name("chains", tests, NULL, NULL);
 }

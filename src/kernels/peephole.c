@@ -1,8 +1,8 @@
 /* peephole.c: looks for the chains of fused.def among a region's instructions.
  *
  * A chain is found from its last step backwards: each step's row must be that of the instruction that computes the value, and a value that
- * stands twice in the chain must be the same one. Sums and products are tried in both orders of their operands. A chain then runs as one,
- * at the place of its last instruction. */
+ * stands twice in the chain must be the same one. Sums and products are tried in both orders of their operands; a result that no later step reads
+ * is looked for among all instructions. A chain then runs as one, at the place of the last of its instructions. */
 #include <string.h>
 
 #include "kernels.h"
@@ -43,24 +43,41 @@ static bool bind(int *value, int at, int to) {
     return value[at] == to;
 }
 
-/* Whether the pattern, with its last step at instruction `root`, fits; bit i of `order`: the i-th step of two orders, from the last one, is
- * turned around. value: what each value of the pattern is in the region. */
-static bool fits(const nb__instruction *list, int n_in, const pattern *p, int root, unsigned order, int *value) {
-    int n = steps_of(p);
-    for (int v = 0; v < p->operands + n; v++) value[v] = -1;
-    value[p->operands + n - 1] = n_in + root;
-    for (int k = n - 1; k >= 0; k--) {
+/* A way to lay a pattern over a list: for each step which choice was taken. Bit 0: its operands are turned around; the rest: which instruction it is,
+ * where no later step tells. */
+typedef struct way {
+    unsigned choice[VALUES], choices[VALUES];
+} way;
+
+/* Goes from the last step, at instruction `root`, to the first, choosing as w says. value: what each value of the pattern is in the region. The
+ * step that does not fit, or -1. */
+static int misfit(const nb__instruction *list, int n_in, int n, const pattern *p, int root, way *w, int *value) {
+    int steps = steps_of(p);
+    for (int v = 0; v < p->operands + steps; v++) value[v] = -1;
+    value[p->operands + steps - 1] = n_in + root;
+    for (int k = steps - 1; k >= 0; k--) {
         const step *s = &p->step[k];
-        int         at = value[p->operands + k];
-        if (at < n_in) return false;
-        const nb__instruction *ins = &list[at - n_in];
-        if (ins->row != s->row || ins->dtype != NB_F32) return false;
-        bool turned = has_two_orders(s->row) && order & 1;
-        if (has_two_orders(s->row)) order >>= 1;
-        if (!bind(value, s->in[0], ins->in[turned])) return false;
-        if (ins->in[1] >= 0 && !bind(value, s->in[1], ins->in[!turned])) return false;
+        int        *at = &value[p->operands + k];
+        w->choices[k] = *at < 0 ? 2 * (unsigned)n : 2;
+        if (*at < 0) *at = n_in + (int)(w->choice[k] >> 1);
+        if (*at < n_in) return k;
+        const nb__instruction *ins = &list[*at - n_in];
+        bool                   turned = w->choice[k] & 1;
+        if (ins->row != s->row || ins->dtype != NB_F32 || (turned && !has_two_orders(s->row))) return k;
+        if (!bind(value, s->in[0], ins->in[turned])) return k;
+        if (ins->in[1] >= 0 && !bind(value, s->in[1], ins->in[!turned])) return k;
     }
-    return true;
+    return -1;
+}
+
+/* The next way that differs at step k or behind it. False: there is none. */
+static bool next_way(way *w, int k, int steps) {
+    for (int before = 0; before < k; before++) w->choice[before] = 0;
+    for (; k < steps; k++) {
+        if (++w->choice[k] < w->choices[k]) return true;
+        w->choice[k] = 0;
+    }
+    return false;
 }
 
 static bool reads(const nb__instruction *ins, int value) {
@@ -79,20 +96,24 @@ static int next_reader(const nb__instruction *list, int n_in, int n, const patte
     return from;
 }
 
-/* Whether all steps may run at the place of the last one: nobody else needs what stays inside, nobody needs the rest before, and no
+/* Whether all steps may run at the place of the last one in the list: nobody else needs what stays inside, nobody needs the rest before, and no
  * other result is written in between, which might lie where an operand does. */
 static bool is_movable(const nb__instruction *list, int n_in, int n, const pattern *p, const int *value) {
-    int steps = steps_of(p), last = value[p->operands + steps - 1] - n_in, first = last;
+    int steps = steps_of(p), first = n, last = -1;
     for (int v = 0; v < p->operands; v++)
         if (is_inside(p, value, value[v])) return false;
     for (int k = 0; k < steps; k++) {
         int at = value[p->operands + k] - n_in;
         for (int i = 0; i < k; i++)
             if (value[p->operands + i] == n_in + at) return false; /* one instruction, two steps */
+        first = at < first ? at : first;
+        last = at > last ? at : last;
+    }
+    for (int k = 0; k < steps; k++) {
+        int at = value[p->operands + k] - n_in;
         if (list[at].part != list[last].part) return false;
         if (list[at].store >= 0 && !p->step[k].is_kept) return false;
         if (next_reader(list, n_in, n, p, value, n_in + at, at) < (p->step[k].is_kept ? last : n)) return false;
-        first = at < first ? at : first;
     }
     for (int i = first; i < last; i++)
         if (list[i].store >= 0 && !is_inside(p, value, n_in + i)) return false;
@@ -100,16 +121,18 @@ static bool is_movable(const nb__instruction *list, int n_in, int n, const patte
 }
 
 static bool find(const nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, const pattern *p, int root, int *value) {
-    int orders = 0;
-    if (list[root].row != p->step[steps_of(p) - 1].row) return false;
-    for (int k = 0; p->step[k].row >= 0; k++) orders += has_two_orders(p->step[k].row);
-    for (unsigned order = 0; order < 1u << orders; order++) {
-        if (!fits(list, n_in, p, root, order, value)) continue;
+    way w = {{0}, {0}};
+    int steps = steps_of(p), k;
+    if (steps > n) return false;
+    do {
+        k = misfit(list, n_in, n, p, root, &w, value);
+        if (k >= 0) continue;
         bool floats = true;
         for (int v = 0; v < p->operands; v++)
             floats = floats && (value[v] < n_in ? in_dtype[value[v]] : list[value[v] - n_in].dtype) == NB_F32;
         if (floats && is_movable(list, n_in, n, p, value)) return true;
-    }
+        k = 0;
+    } while (next_way(&w, k, steps));
     return false;
 }
 
@@ -118,19 +141,19 @@ int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, i
     for (int k = 0; k < PATTERNS; k++)
         for (int root = 0; root < n; root++) {
             const pattern *p = &patterns[k];
-            if (!find(list, n_in, in_dtype, n, p, root, value)) continue;
+            if (list[root].row != p->step[steps_of(p) - 1].row || !find(list, n_in, in_dtype, n, p, root, value)) continue;
             nb__chain *c = &chain[found];
-            *c = (nb__chain){
-                .pattern = (short)k, .operands = (short)p->operands, .n = (short)(p->operands + steps_of(p)), .at = (short)root};
+            *c = (nb__chain){.pattern = (short)k, .operands = (short)p->operands, .n = (short)(p->operands + steps_of(p))};
             for (int v = 0; v < c->n; v++) c->value[v] = (short)value[v];
-            for (int v = c->operands; v < c->n - 1; v++) {
+            for (int v = c->operands; v < c->n; v++) {
                 nb__instruction *ins = &list[value[v] - n_in];
                 bool             wanted = ins->store >= 0 || next_reader(list, n_in, n, p, value, value[v], 0) < n;
                 ins->row = wanted ? NB__CHAIN_KEEP : NB__CHAIN_STEP;
                 if (!wanted) c->value[v] = -1;
+                if (value[v] - n_in > c->at) c->at = (short)(value[v] - n_in);
             }
-            list[root].row = NB__CHAIN;
-            list[root].chain = found++;
+            list[c->at].row = NB__CHAIN;
+            list[c->at].chain = found++;
         }
     return found;
 }

@@ -7,6 +7,7 @@
 enum {
     TILE = 1024,     /* elements, or half as many where the values of a tile would not stay in the first cache */
     CACHE = 28672,   /* bytes of that cache that they may take */
+    COPIED = 512,    /* elements whose copying takes as long as a tile more */
     ROW_PAD = 128,   /* bytes between rows: else they would fall on the same lines of the cache */
     GROUP_WORK = 64, /* tiles times instructions that are worth a task of a thread */
     GROUPS = 64,     /* tasks at most, where tiles are many */
@@ -213,6 +214,19 @@ static int64_t lay_out(nb__region_plan *r, const nb__call *call, int64_t tile) {
     return bytes;
 }
 
+/* Whether tiles of one row of the innermost axis are better: if they save copying that many elements, a row at a time. */
+static bool is_better_by_rows(const nb__region_plan *r) {
+    const nb__space *s = &r->space[NB__FULL];
+    int              inner = s->rank - 1;
+    int64_t          copied = 0;
+    if (r->pieces || r->row > 1 || r->columns > 1 || s->shape[inner] >= r->length) return false;
+    for (int i = 0; i < r->n_in + r->n_out; i++) {
+        const nb__region_array *a = &r->array[i];
+        if (a->part == NB__FULL && !a->in_place && !a->once && a->stride[inner] == 1) copied += s->shape[inner];
+    }
+    return copied >= COPIED;
+}
+
 /* What there is to do for each tile. */
 static void list_work(nb__region_plan *r) {
     for (int i = 0; i < r->n_in + r->n_out; i++) {
@@ -272,6 +286,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->chain);
     make_spaces(r, what, call);
     if (lay_out(r, call, TILE) > CACHE) lay_out(r, call, TILE / 2);
+    if (is_better_by_rows(r)) lay_out(r, call, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
     place_sums(r);
