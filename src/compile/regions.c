@@ -195,6 +195,22 @@ static nb__part part_in(const nb__fusion *f, int group, int node) {
     return NB__FULL;
 }
 
+/* Whether node i is a reduction, or elementwise work on reductions. Looked for among a few nodes only. */
+static bool is_made_of_rows(const nb_program *p, int i) {
+    enum { MOST = 16 };
+    int      found[MOST], n = 0;
+    unsigned axes;
+    found[n++] = i;
+    for (int k = 0; k < n; k++) {
+        const nb__node *node = &p->node[found[k]];
+        if (node->source != NB__COMPUTED) continue;
+        if (reduced_axes(p, node) || is_pick(p, node, &axes)) return true;
+        if (!is_elementwise(p, node)) continue;
+        for (int m = 0; m < node->n_in && n < MOST; m++) found[n++] = node->in[m];
+    }
+    return false;
+}
+
 bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen, int i, nb__part *part) {
     const nb_program *p = f->p;
     const nb__group  *g = &f->group[group];
@@ -227,9 +243,8 @@ bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen,
     spread = mine == NB__FULL ? to_space(&to, spread, &g->space) : 0;
     *part = NB__ROW;
     if (g->rows) return spread == g->rows;
-    /* The first reduction that joins makes rows. */
-    axes = reduced_axes(p, &p->node[i]);
-    if (!spread || (!axes && !is_pick(p, &p->node[i], &axes)) || !is_unit(innermost(&g->space, spread))) return false;
+    /* The first reduction that joins makes rows, or the first node made of one. */
+    if (!spread || !is_made_of_rows(p, i) || !is_unit(innermost(&g->space, spread))) return false;
     f->change.rows = spread;
     return true;
 }
