@@ -326,9 +326,25 @@ static void test_written_after_its_readers(void **state) {
     for (int i = 0; i < 20; i++) assert_true(fabsf(y[0][i] - y[1][i]) < 1e-6f);
 }
 
+/* Views of views of views: no pass may need the call stack for them. */
+static void test_many_views(void **state) {
+    (void)state;
+    static const char *const passes[] = {"all", "fuse", "none"};
+    nb_context              *nb = nb_open(NULL);
+    nb_tensor               *x = param(nb, "x", 1), *y = nb_exp(x);
+    for (int i = 0; i < 200000; i++) y = i % 2 ? nb_flip(y, nb_axes(0)) : nb_stop_gradient(y);
+    y = nb_relu(y);
+    for (int i = 0; i < 3; i++) {
+        nb_program *p = nb_compile_with(nb, nb_list_of(nb, y), &(nb_compile_options){.passes = passes[i]});
+        assert_true(nb_run(p));
+        assert_true(fabsf(first(nb_output(p, 0)) - expf(1)) < 1e-6f);
+    }
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_after_its_readers),
+        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views),
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),

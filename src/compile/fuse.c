@@ -19,7 +19,7 @@ typedef struct use {
     int operand;
 } use;
 
-enum { MOST_USES = 64, MOST_VISITS = 512, MOST_GROUPS = 16 };
+enum { MOST_USES = 64, MOST_VISITS = 512, MOST_GROUPS = 16, MOST_VIEWS = 64 };
 
 /* Who reads a node: groups, and whether each could have it as a member. */
 typedef struct readers {
@@ -42,13 +42,14 @@ static int reader(readers *r, int group) {
     return r->n++;
 }
 
-/* Adds those who read node `at`, which shows node i: as it is, or in another shape or order. */
-static void add_readers(const nb__fusion *f, readers *r, int at, bool direct) {
+/* Adds those who read node `at`, which shows node i: as it is, or in another shape or order, by so many views of views. */
+static void add_readers(const nb__fusion *f, readers *r, int at, bool direct, int views) {
+    if (views > MOST_VIEWS) r->too_many = true; /* the call stack is finite */
     for (int u = f->first_use[at]; u < f->first_use[at + 1] && !r->too_many; u++) {
         int             user = f->use[u].node, operand = f->use[u].operand;
         const nb__node *n = &f->p->node[user];
         if (nb__is_view(n)) {
-            if (operand == 0) add_readers(f, r, user, direct && nb__shows_all(f->p, user));
+            if (operand == 0) add_readers(f, r, user, direct && nb__shows_all(f->p, user), views + 1);
             continue;
         }
         for (int e = f->entry_of[user]; e >= 0; e = f->entry[e].next_of_node) {
@@ -173,7 +174,7 @@ static void place_node(nb__fusion *f, int i, bool fuse) {
         nb__add_member(f, pool, i, part);
         return;
     }
-    if (fuse) add_readers(f, &r, i, true);
+    if (fuse) add_readers(f, &r, i, true, 0);
     if (fuse && !r.too_many) {
         join_readers(f, &r, i);
         if (r.n == 1 && !f->is_result[i] && fits(f, &r, i, 0, &part) && (!f->group[r.group[0]].is_late || f->is_late[i])) {
