@@ -155,6 +155,7 @@ char *nb_draw_program(nb_program *p) {
     nb__text out = {.nb = nb};
     bool     has_late = false;
     nb__add_head(&out, "LR");
+    nb__add(&out, "  graph [nslimit=1]\n"); /* graphviz improves the places of a few hundred boxes for many minutes otherwise */
     for (int i = 0; i < info.calls; i++) {
         bool is_late = nb_program_call(p, i).is_late;
         if (is_late && !has_late)
