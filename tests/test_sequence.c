@@ -121,12 +121,21 @@ static void test_errors(void **state) {
     expect_error(nb, "attention: takes a batch of sequences [N,T,4], got [2,3,6]");
     nb_layer_apply(nb_layer_at(root, 3), nb_zeros(nb, NB_F32, nb_shape(3, 4)), NB_EVAL);
     expect_error(nb, "layer 3: lstm: takes a batch of sequences [N,T,4], got [3,4]");
+    nb_tensor *none = nb_zeros(nb, NB_F32, nb_shape(2, 0, 4)), *gates = nb_zeros(nb, NB_F32, nb_shape(8, 4)); /* of no steps */
+    nb_lstm(none, gates, nb_zeros(nb, NB_F32, nb_shape(8, 2)), NULL, nb_zeros(nb, NB_F64, nb_shape(8)));
+    expect_error(nb, "lstm: the operands are f32 and f64; convert one with nb_cast");
     assert_null(nb_layer_embedding(nb, 0, 4));
     expect_error(nb, "embedding: 0 rows of 4 features; at least 1 of each");
     assert_null(nb_layer_positions(nb, 4, 0));
     expect_error(nb, "positions: 4 steps of 0 features; at least 1 of each");
     assert_null(nb_layer_lstm(nb, 0, 4, true));
     expect_error(nb, "lstm: 0 features in and 4 hidden; at least 1 of each");
+    assert_null(nb_layer_lstm(nb, 4, INT64_MAX / 2, true));
+    expect_error(nb, "[9223372036854775807,4] of f32 is more than this machine can address");
+    assert_null(nb_layer_attention(nb, INT64_MAX, 1, true, true));
+    expect_error(nb, "is more than this machine can address");
+    assert_null(nb_layer_transformer(nb, INT64_MAX, 1, 0, true));
+    expect_error(nb, "is more than this machine can address");
     assert_null(nb_layer_attention(nb, 5, 2, true, true));
     expect_error(nb, "attention: 5 features do not divide into 2 heads");
     assert_null(nb_layer_transformer(nb, 6, 4, 0, true));

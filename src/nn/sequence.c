@@ -9,6 +9,9 @@ static nb_tensor *slot(const nb_layer *l, int i) { return i < l->n_slots ? l->sl
 
 #define EMBED_FIRST "it takes [steps,features]: put embedding before it"
 
+/* n times k. What is too large is so large that no tensor has it, and is told there. */
+static int64_t times(int64_t n, int64_t k) { return n > INT64_MAX / k ? INT64_MAX : n < 0 ? n : n * k; }
+
 static bool is_sequence(const nb_layer *l, const nb_tensor *x, int64_t features) {
     if (nb_rank(x) == 3 && nb_size(x, 2) == features) return true;
     char text[128];
@@ -88,10 +91,11 @@ nb_layer *nb_layer_lstm(nb_context *nb, int64_t in, int64_t hidden, bool bias) {
     if (in < 1 || hidden < 1)
         nb_fail(nb, NB_INVALID, "lstm: %lld features in and %lld hidden; at least 1 of each", (long long)in, (long long)hidden);
     nb_layer *l = nb__layer_begin(nb, &lstm, 4, 0);
-    nb__layer_slot(l, "weight_ih_l0", NB__WEIGHT, nb_shape(4 * hidden, in), 0);
-    nb__layer_slot(l, "weight_hh_l0", NB__WEIGHT, nb_shape(4 * hidden, hidden), 0);
-    if (bias) nb__layer_slot(l, "bias_ih_l0", NB__WEIGHT, nb_shape(4 * hidden), 0);
-    if (bias) nb__layer_slot(l, "bias_hh_l0", NB__WEIGHT, nb_shape(4 * hidden), 0);
+    int64_t gates = times(hidden, 4);
+    nb__layer_slot(l, "weight_ih_l0", NB__WEIGHT, nb_shape(gates, in), 0);
+    nb__layer_slot(l, "weight_hh_l0", NB__WEIGHT, nb_shape(gates, hidden), 0);
+    if (bias) nb__layer_slot(l, "bias_ih_l0", NB__WEIGHT, nb_shape(gates), 0);
+    if (bias) nb__layer_slot(l, "bias_hh_l0", NB__WEIGHT, nb_shape(gates), 0);
     double bound = 1 / sqrt((double)hidden);
     for (int i = 0; l && i < l->n_slots; i++) nb_init_uniform(slot(l, i), -bound, bound);
     return nb__layer_end(l);
@@ -141,8 +145,8 @@ nb_layer *nb_layer_attention(nb_context *nb, int64_t features, int64_t heads, bo
     if (l) ((attention_layer *)l)->heads = heads;
     if (l) ((attention_layer *)l)->causal = causal;
     if (l) ((attention_layer *)l)->bias = bias;
-    nb_tensor *in = nb__layer_slot(l, "in_proj_weight", NB__WEIGHT, nb_shape(3 * features, features), 0);
-    if (bias) nb__layer_slot(l, "in_proj_bias", NB__WEIGHT, nb_shape(3 * features), 0);
+    nb_tensor *in = nb__layer_slot(l, "in_proj_weight", NB__WEIGHT, nb_shape(times(features, 3), features), 0);
+    if (bias) nb__layer_slot(l, "in_proj_bias", NB__WEIGHT, nb_shape(times(features, 3)), 0);
     nb_tensor *out = nb__layer_slot(l, "out_proj.weight", NB__WEIGHT, nb_shape(features, features), 0);
     nb_tensor *out_bias = bias ? nb__layer_slot(l, "out_proj.bias", NB__WEIGHT, nb_shape(features), 0) : NULL;
     nb__init_weight_and_bias(out, out_bias);
@@ -183,7 +187,7 @@ static nb_layer *residual_of(nb_context *nb, int n, nb_layer *const *layers) {
 
 /* Weights are drawn, and layers called, as in torch.nn.TransformerEncoderLayer with norm_first. */
 nb_layer *nb_layer_transformer(nb_context *nb, int64_t features, int64_t heads, int64_t hidden, bool causal) {
-    if (hidden == 0) hidden = 4 * features;
+    if (hidden == 0) hidden = times(features, 4);
     nb_layer *attend[2], *think[4];
     attend[1] = named(nb_layer_attention(nb, features, heads, causal, true), "self_attn");
     think[1] = named(nb_layer_linear(nb, features, hidden, true), "linear1");

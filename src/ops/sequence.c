@@ -136,8 +136,9 @@ static bool lstm_fits(nb_context *nb, const nb_tensor *x, const nb_tensor *const
     else if (s.size[2] != ih.size[1])
         nb_fail(nb, NB_INVALID, "lstm: input %s: the layer expects %lld features in the last axis", nb__dims_text(s).at,
                 (long long)ih.size[1]);
-    return good && s.size[2] == ih.size[1] && nb__check_product(nb, "lstm", x, w[0], false) &&
-           nb__check_product(nb, "lstm", x, w[1], false);
+    good = good && s.size[2] == ih.size[1];
+    for (int i = 0; i < 4 && good; i++) good = !w[i] || nb__check_product(nb, "lstm", x, w[i], false);
+    return good;
 }
 
 /* The k-th of four gates that lie side by side: of z, plus of r unless that is NULL, [N,4H] both. Cut first, added then: so that the sum is
