@@ -342,6 +342,25 @@ static void test_many_views(void **state) {
     nb_close(nb);
 }
 
+/* What a region has room for are its own nodes and the arrays that it reads, not all uses of them. */
+static void test_long_regions(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    float       values[3] = {1, 2, 3};
+    nb_tensor  *a = nb_input(nb, "a", NB_F32, nb_shape(3)), *b = nb_input(nb, "b", NB_F32, nb_shape(3)), *y = a;
+    assert_true(nb_set(a, values, sizeof values) && nb_set(b, values, sizeof values));
+    for (int i = 0; i < 30; i++) y = nb_sub(nb_mul(y, b), nb_tanh(y));
+    nb_compile_options none = {.passes = "none"};
+    nb_program        *p = nb_compile(nb, nb_list_of(nb, y)), *q = nb_compile_with(nb, nb_list_of(nb, y), &none);
+    assert_true(nb_run(p) && nb_run(q));
+    for (int i = 0; i < 3; i++) {
+        double got = ((const float *)nb_data(nb_output(p, 0)))[i], expected = ((const float *)nb_data(nb_output(q, 0)))[i];
+        assert_true(fabs(got - expected) <= 1e-4 * fabs(expected));
+    }
+    assert_int_equal(nb_program_describe(p).calls, 2); /* of 90 nodes */
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views),
@@ -350,7 +369,7 @@ int main(void) {
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
         cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
         cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
-        cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago),
+        cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago), cmocka_unit_test(test_long_regions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,6 +80,12 @@ static bool fits(nb__fusion *f, const readers *r, int i, int k, nb__part *part) 
     return !first && nb__can_be(f, g, i, part);
 }
 
+/* Makes node i a member of group g, whose uses of it are then no operands of the region. */
+static void add(nb__fusion *f, const readers *r, int g, int i, nb__part part) {
+    nb__add_member(f, g, i, part);
+    for (int u = 0; u < r->n_uses; u++) f->group[g].n_operands -= r->use_group[u] == g;
+}
+
 /* --------------------------------------------------------------------------------------------------------------------- who needs whom */
 
 /* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none before it can
@@ -116,7 +122,7 @@ static bool compute_again(nb__fusion *f, const readers *r, int i) {
     if (!nb__is_cheap(f->p, i)) return false;
     for (int k = 0; k < r->n; k++)
         if (!fits(f, r, i, k, &part[k])) return false;
-    for (int k = 0; k < r->n; k++) nb__add_member(f, r->group[k], i, part[k]);
+    for (int k = 0; k < r->n; k++) add(f, r, r->group[k], i, part[k]);
     return true;
 }
 
@@ -178,14 +184,14 @@ static void place_node(nb__fusion *f, int i, bool fuse) {
     if (fuse && !r.too_many) {
         join_readers(f, &r, i);
         if (r.n == 1 && !f->is_result[i] && fits(f, &r, i, 0, &part) && (!f->group[r.group[0]].is_late || f->is_late[i])) {
-            nb__add_member(f, r.group[0], i, part);
+            add(f, &r, r.group[0], i, part);
             return;
         }
         if (r.n > 1 && !f->is_result[i] && compute_again(f, &r, i)) return;
         int g = find_keeper(f, &r, i, &part);
         if (g >= 0) {
             f->owner[i] = g;
-            nb__add_member(f, g, i, part);
+            add(f, &r, g, i, part);
             return;
         }
     }

@@ -14,7 +14,8 @@ typedef struct nb__group {
     bool     is_late;   /* of the steps behind the point of no return */
     nb_array space;     /* of FULL members */
     unsigned rows, columns;
-    int      first_entry, n_nodes, n_operands;
+    int      first_entry, n_nodes;
+    int      n_operands; /* of its members, but for those that are members themselves: at least the arrays it reads */
     int      last;   /* place of its last node in the order */
     int      joined; /* the group that it became part of, or -1 */
     int      mark;   /* of walks */
