@@ -335,6 +335,7 @@ NB_API nb_tensor *nb_watch(nb_tensor *t);
 
 typedef struct nb_program_info {
     int     calls;           /* kernel calls a run */
+    int     blocks;          /* of the batch, one after the other, for each of which a run makes all calls: shapes are those of a block; 1: as a whole */
     int     buffers;         /* kept tensors, values inside, outputs and constants that they read and write */
     int64_t workspace_bytes; /* one block for all values inside, and scratch */
     int64_t scratch_bytes;   /* of these: memory that kernels need while they run */

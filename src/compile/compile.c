@@ -31,6 +31,7 @@ static const struct {
 } pass[] = {
     {"simplify", offsetof(nb__compile, simplify)},
     {"algebra", offsetof(nb__compile, algebra)},
+    {"blocks", offsetof(nb__compile, blocks)},
     {"layout", offsetof(nb__compile, layout)},
     {"fuse", offsetof(nb__compile, fuse)},
     {"memory", offsetof(nb__compile, memory)},
@@ -90,6 +91,9 @@ nb_program *nb__unfused(nb_program *p) {
     q->output = p->output;
     q->fault = p->fault;
     q->has_random = p->has_random;
+    q->items = p->items;
+    q->block = p->block;
+    q->first_item = p->first_item;
     q->node = nb__program_alloc(q, (size_t)q->n_nodes * sizeof *q->node);
     if (q->node) memcpy(q->node, p->node, (size_t)q->n_nodes * sizeof *q->node);
     for (int i = 0; q->node && i < q->n_nodes; i++) q->node[i].step = q->node[i].buffer = -1;
@@ -166,7 +170,8 @@ nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *
     p->fault = nb__program_alloc(p, sizeof *p->fault);
     if (nb->status != NB_OK || !p->fault) return p;
     bool fast = nb->isa->tiles != NULL;
-    p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) && nb__layout(p, how->layout && fast) &&
+    p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) &&
+                 nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) &&
                  nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
     return p;
 }

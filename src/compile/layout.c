@@ -105,7 +105,7 @@ static int add_copy(nb_program *p, int of) {
     if (!in) return -1;
     *in = of;
     const nb__node *n = &p->node[of];
-    nb__node copy = {.op = &nb__op_copy, .n_in = 1, .in = in, .dtype = n->dtype, .shape = n->shape, .scope = n->scope, .serial = n->serial, .step = -1, .buffer = -1};
+    nb__node copy = {.op = &nb__op_copy, .n_in = 1, .in = in, .dtype = n->dtype, .shape = n->shape, .scope = n->scope, .serial = n->serial, .step = -1, .buffer = -1, .by_item = n->by_item};
     nb__row_major(&copy);
     copy.base = p->n_nodes;
     return nb__add_node(p, &copy);

@@ -2,6 +2,7 @@
  *
  *   lower     the graph below the roots is copied into nodes with operands by number, in topological order
  *   simplify  nodes nobody needs go, equal ones become one; rules (algebra) put simpler nodes in place of others
+ *   blocks    of a large batch whose items keep apart, values are made for a block of items, and runs go from block to block
  *   layout    each value gets a buffer and strides; views become strides of what they show
  *   fuse      elementwise nodes that feed only each other become one step
  *   schedule  steps in an order in which everything that can fail comes before anything that changes a kept tensor
@@ -43,6 +44,7 @@ typedef struct nb__node {
     int              number;   /* in the graph's list (nb__walk) */
     uint32_t         stream;   /* random nodes */
     bool             is_watched, is_backward, is_dead;
+    bool             by_item;  /* its first axis is rows of items of a batch that runs in blocks, as many as in a block */
     bool             is_splat; /* CONSTANT: one element, all strides 0 */
     int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
     int              base;     /* the node whose buffer it lies in: itself, or what it is a view of */
@@ -69,6 +71,7 @@ typedef struct nb__buffer {
     int          number;  /* argument's or output's */
     nb__storage *storage; /* kept */
     const void  *data;    /* constant */
+    size_t       item_bytes; /* from an item to the next one, where a run goes along it block by block; 0 */
 } nb__buffer;
 
 /* Some nodes computed by one kernel call. A cheap node may be computed by several steps instead of being kept in memory. */
@@ -125,6 +128,8 @@ struct nb_program {
     nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
     int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
     bool        has_random;
+    int64_t     items, block; /* of a batch, and of a block of it; 0: it is run as a whole */
+    int64_t     first_item;   /* of the block that is being run */
     const nb__draw *draw;    /* by nb__node.number, for the coming run (nb_eval); NULL: the context's state, the program's streams */
     struct nb_fault *fault;
     char       *workspace;
@@ -142,12 +147,14 @@ struct nb_program {
 
 /* The passes. False: the context has failed. */
 typedef struct nb__compile {
-    bool simplify, algebra, layout, fuse, memory; /* which optional parts are on */
+    bool simplify, algebra, blocks, layout, fuse, memory; /* which optional parts are on */
     bool arguments;                      /* evaluated tensors and data are arguments, not constants */
     bool check_finite;
 } nb__compile;
 bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how);
 bool nb__simplify(nb_program *p, bool merge, bool algebra); /* dead nodes go in any case */
+bool nb__cut_blocks(nb_program *p, bool cuts);
+int  nb__blocks(const nb_program *p); /* how many a run goes through */
 bool nb__layout(nb_program *p, bool channels_last);
 bool nb__fuse(nb_program *p, bool fuse);
 bool nb__schedule(nb_program *p);

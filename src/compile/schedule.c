@@ -128,6 +128,7 @@ bool nb__schedule(nb_program *p) {
         if (n->source == NB__KEPT_LEAF) {
             b->place = NB__IN_KEPT;
             b->storage = n->kept->storage;
+            if (n->by_item) b->item_bytes = b->bytes / (size_t)p->block;
         } else if (n->source == NB__CONSTANT) {
             b->place = NB__IN_CONSTANT;
             b->data = n->data;
@@ -140,8 +141,9 @@ bool nb__schedule(nb_program *p) {
         if (p->root[i] < 0) continue;
         nb__node *n = &p->node[p->root[i]];
         n->buffer = p->n_buffers;
-        p->buffer[p->n_buffers++] = (nb__buffer){
-            .place = NB__IN_OUTPUT, .number = i, .bytes = (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)};
+        nb__buffer *b = &p->buffer[p->n_buffers++];
+        *b = (nb__buffer){.place = NB__IN_OUTPUT, .number = i, .bytes = nb_bytes(p->output[i])};
+        if (n->by_item) b->item_bytes = b->bytes / (size_t)p->items;
     }
     return place_commits(p) && list_watched(p);
 }

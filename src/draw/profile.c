@@ -99,8 +99,9 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
     double all = info->seconds > 0 ? info->seconds : 1, outside = info->seconds - in_calls;
     if (shown < info->calls)
         nb__add(out, "%9.4f %6.1f%% %41s in %d more\n", rest / run * 1e3, 100 * rest / all, "", info->calls - shown);
-    nb__add(out, "\n%9.4f %6.1f%%  in %d calls; at the peaks they would take %.4f ms\n", in_calls / run * 1e3,
-            100 * in_calls / all, info->calls, at_peak * 1e3);
+    nb__add(out, "\n%9.4f %6.1f%%  in %d calls", in_calls / run * 1e3, 100 * in_calls / all, info->calls);
+    if (info->blocks > 1) nb__add(out, " for each of %d blocks of the batch", info->blocks);
+    nb__add(out, "; at the peaks they would take %.4f ms\n", at_peak * 1e3);
     if (slow)
         nb__add(out, "%9.4f %6.1f%%  of these in %d by REFERENCE, the plain loops of operators\n", by_reference / run * 1e3,
                 100 * by_reference / all, slow);

@@ -166,7 +166,9 @@ char *nb_draw_program(nb_program *p) {
     }
     if (has_late) nb__add(&out, "  }\n");
     for (int i = 0; i < info.calls; i++) add_edges(&out, p, i);
-    nb__add(&out, "  note [shape=plaintext style=\"\" label=\"%d calls; workspace ", info.calls);
+    nb__add(&out, "  note [shape=plaintext style=\"\" label=\"%d calls", info.calls);
+    if (info.blocks > 1) nb__add(&out, " for each of %d blocks of the batch", info.blocks);
+    nb__add(&out, "; workspace ");
     add_bytes(&out, info.workspace_bytes);
     nb__add(&out, ", without sharing ");
     add_bytes(&out, info.unplanned_bytes + info.scratch_bytes);

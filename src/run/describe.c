@@ -231,13 +231,13 @@ static bool describe_call(nb_program *p, struct nb__description *d, int number) 
         add_word(&operators, n->op->name);
         add_word(&groups, n->scope ? n->scope->group : "");
         add_word(&layers, n->scope ? n->scope->path : "");
-        double flops = flops_of(p, n);
+        double flops = flops_of(p, n) * nb__blocks(p);
         c->flops += flops;
         if (n->op->kind == NB_CONTRACTION) d->contractions += flops;
     }
     /* What is joined is where it belongs already: nothing moves. */
     for (int k = 0; k < n_in + n_out && !last->is_joined; k++)
-        *(k < n_in ? &c->bytes_read : &c->bytes_written) += bytes_of(&s->array[k]);
+        *(k < n_in ? &c->bytes_read : &c->bytes_written) += bytes_of(&s->array[k]) * nb__blocks(p);
     int *list = nb__program_alloc(p, (size_t)(n_in + n_out + 1) * sizeof *list);
     c->operators = text_of(p, &operators, true);
     c->groups = text_of(p, &groups, false);
@@ -274,6 +274,7 @@ nb_context *nb_program_context(const nb_program *p) { return p ? p->nb : NULL; }
 nb_program_info nb_program_describe(nb_program *p) {
     if (!p) return (nb_program_info){0};
     nb_program_info info = {.calls = p->n_steps,
+                            .blocks = nb__blocks(p),
                             .workspace_bytes = (int64_t)(p->workspace_bytes + p->prepared_bytes),
                             .unplanned_bytes = (int64_t)p->unplanned_bytes,
                             .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at + p->prepared_bytes),

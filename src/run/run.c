@@ -41,7 +41,7 @@ int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count) {
     return -1;
 }
 
-static void *buffer_data(nb_program *p, const nb__buffer *b) {
+static void *start_of(nb_program *p, const nb__buffer *b) {
     switch (b->place) {
     case NB__IN_KEPT: return b->storage->borrowed ? (void *)(uintptr_t)b->storage->borrowed : b->storage->data;
     case NB__IN_CONSTANT: return (void *)(uintptr_t)b->data;
@@ -51,6 +51,8 @@ static void *buffer_data(nb_program *p, const nb__buffer *b) {
     default: return p->workspace + b->at;
     }
 }
+
+static void *buffer_data(nb_program *p, const nb__buffer *b) { return (char *)start_of(p, b) + (size_t)p->first_item * b->item_bytes; }
 
 /* Streams of nodes in nb_eval are apart from those of compiled programs of the same step. */
 static void set_draw(const nb_program *p, nb__step *s) {
@@ -181,7 +183,7 @@ static bool check_finite(nb_program *p) {
     for (int i = 0; i < p->n_roots; i++) {
         if (p->root[i] < 0) continue;
         const nb__node *n = &p->node[p->root[i]];
-        if (nb__first_not_finite(n->dtype, p->result[i], nb__dims_count(n->shape)) >= 0)
+        if (nb__first_not_finite(n->dtype, buffer_data(p, &p->buffer[n->buffer]), nb__dims_count(n->shape)) >= 0)
             return name_not_finite(p, p->output[i]->name[0] ? p->output[i]->name : i == 0 ? "the first result" : "a result");
     }
     return true;
@@ -189,8 +191,11 @@ static bool check_finite(nb_program *p) {
 
 /* ------------------------------------------------------------------------------------------------------------------------- runs */
 
-static bool run_all(nb_program *p, bool is_timed) {
+static bool run_block(nb_program *p, bool is_timed) {
     int s = 0;
+    set_pointers(p);
+    if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */
+    if (is_timed) nb__profile_skip(p);
     p->fault->is_set = false;
     for (; s < p->n_steps && !p->step[s].is_late; s++) {
         run_step(p, &p->step[s]);
@@ -223,11 +228,13 @@ bool nb__has_threads(nb_context *nb, const char *user) {
 bool nb__run(nb_program *p) {
     if (!nb__has_threads(p->nb, "nb_run")) return false;
     bool is_timed = nb__profile_starts(p);
-    set_pointers(p);
-    if (NB__GUARD) memset(p->workspace, 0xff, p->workspace_bytes); /* what is read before it is written is NaN */
-    if (is_timed) nb__profile_skip(p);
     unsigned state = nb__float_enter();
-    bool     good = run_all(p, is_timed);
+    bool     good = true;
+    for (int i = 0, n = nb__blocks(p); i < n && good; i++) {
+        int64_t first = i * p->block, last = p->items - p->block;
+        p->first_item = first < last ? first : last;
+        good = run_block(p, is_timed);
+    }
     nb__float_leave(state);
     if (is_timed && good) nb__profile_ends(p);
     return good;
