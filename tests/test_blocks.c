@@ -116,6 +116,7 @@ static void test_as_a_whole(void **unused) {
     nb_tensor *state = param(nb, "state", nb_shape(1));
     nb_list    both = nb_list_of(nb, y, nb_assign(state, nb_add(state, nb_number(nb, 1))));
     assert_int_equal(nb_program_describe(compile(nb, both, "all")).blocks, 1);
+    assert_int_equal(blocks(nb, nb_square(nb_input(nb, "empty", NB_F32, nb_shape(0, 5)))), 1);
     /* What fits in the caches, and items that are too large for blocks. */
     assert_int_equal(blocks(nb, nb_square(x)), 1);
     nb_tensor *large = nb_input(nb, "large", NB_F32, nb_shape(20, 1000, 1000));
