@@ -129,38 +129,6 @@ static void run_lasting(planned p, const nb__isa *isa, nb__call *call, block *ou
     free_plan(&plan);
 }
 
-/* An epilogue that doubles what it gets: rows are all axes but that of the columns, in order. */
-static void twice(const nb__epilogue *e, int64_t row, int64_t rows, int64_t column, int64_t columns, int thread) {
-    const nb_array *y = e->state;
-    int             last = y->rank == 4 ? 1 : y->rank - 1;
-    (void)thread;
-    for (int64_t i = row; i < row + rows; i++) {
-        int64_t at = 0, left = i;
-        for (int d = y->rank - 1; d >= 0; d--) {
-            if (d == last) continue;
-            at += left % y->shape[d] * y->stride[d];
-            left /= y->shape[d];
-        }
-        for (int64_t j = column; j < column + columns; j++) ((float *)y->data)[at + j * y->stride[last]] *= 2;
-    }
-}
-
-/* Each element of the result goes through an epilogue once. */
-static void run_with_epilogue(const nb__plan *plan, nb__call *call, block *out, const float *first, nb_pool *pool, const char *what) {
-    nb_array    *y = &call->c.out;
-    nb__epilogue e = {twice, y};
-    int64_t      at[NB_MAX_RANK] = {0};
-    if (!plan->takes_after) return;
-    call->after = &e;
-    run_plan(plan, call, pool);
-    call->after = NULL;
-    if (count(y) > 0) do {
-            int64_t i = (float *)y->data - out->memory + nb__offset(y, at);
-            if (out->memory[i] != 2 * first[i]) fail_msg("%s, %s: %g after an epilogue, not %g", plan->kernel, what, out->memory[i], 2 * first[i]);
-            out->memory[i] /= 2;
-        } while (nb__next_index(y->rank, y->shape, at));
-}
-
 /* One call by a planner, with 1, 2 and 4 threads, against `exact`; an element may be off by 16 roundings of `size`, the same sum over
  * absolute values. */
 static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out, const nb_array *exact, const nb_array *size, const char *what) {
@@ -180,7 +148,6 @@ static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out
         if (t == 0) memcpy(first, out->memory, (size_t)out->floats * sizeof *first);
         if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0) fail_msg("%s, %s, %s: other bits with more threads", plan.kernel, isa->name, what);
         run_lasting(p, isa, call, out, first, pools[t], what);
-        run_with_epilogue(&plan, call, out, first, pools[t], what);
         if (spilled(y, out, before)) fail_msg("%s, %s, %s: writes outside of the result", plan.kernel, isa->name, what);
         int64_t at[NB_MAX_RANK] = {0};
         if (t == 0 && count(y) > 0) do {

@@ -124,8 +124,6 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     if (!nb__primitive_run(&s->primitive[images < v->images], data, copy_y + s->y_floats, thread)) failed(r->call);
     if (s->copy_x && v->kind == NB__CONV_INPUT) copy_images(x, first, images, at_x, true);
     if (s->copy_y && v->kind == NB__CONV_FORWARD) copy_images(y, first, images, at_y, true);
-    if (v->kind == NB__CONV_FORWARD) nb__run_after(r->call, first * v->oh * v->ow, images * v->oh * v->ow, 0, v->o, thread);
-    if (v->kind == NB__CONV_INPUT) nb__run_after(r->call, first * v->h * v->w, images * v->h * v->w, 0, v->c, thread);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {

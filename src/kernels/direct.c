@@ -230,7 +230,6 @@ static void convolve(const run_call *r, const float *frame, int64_t image, int64
                 s->loops->windows(&w, c, at_once * s->columns, panel_columns(s, panel), pass > 0);
             }
     }
-    nb__run_after(r->call, (image * s->rows + first) * s->columns, rows * s->columns, group * s->outputs, s->outputs, thread);
 }
 
 /* Adds what one image and group contribute to sums[depth, padded]. */
@@ -367,7 +366,6 @@ bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call,
     *plan = (nb__plan){.kernel = names[kind],
                        .run = run,
                        .state = kept,
-                       .takes_after = kind != NB__CONV_WEIGHT,
                        .scratch_bytes = (is_prepared ? 0 : shared) + (size_t)(threads * own) * sizeof(float),
                        .prepare = is_prepared ? prepare : NULL,
                        .prepared_bytes = is_prepared ? shared : 0};

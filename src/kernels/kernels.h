@@ -63,15 +63,6 @@ const nb__isa *nb__isa_find(const char *name);
 
 /* ------------------------------------------------------------------------------------------------------------------------ plans */
 
-/* What is to be done with each part of a result as soon as that is complete, in the thread that has it in its cache: elementwise work behind a
- * product. The result is seen as a matrix: rows are those of all batches of a product, or the pixels of all images; columns are those of the product, or
- * channels. Parts come in any order, each element in one of them. */
-typedef struct nb__epilogue nb__epilogue;
-struct nb__epilogue {
-    void (*run)(const nb__epilogue *e, int64_t row, int64_t rows, int64_t column, int64_t columns, int thread);
-    void *state;
-};
-
 /* A call as programs make it: more results than one where operators were fused. c.out is out[0]. */
 typedef struct nb__call {
     nb_call         c;
@@ -79,7 +70,6 @@ typedef struct nb__call {
     const nb_array *out;
     unsigned        lasting;  /* operands, as bits, that stay the same from run to run but for rare changes: weights at inference */
     void           *prepared; /* the plan's lasting memory */
-    const nb__epilogue *after; /* or NULL; only plans with takes_after look at it */
 } nb__call;
 
 typedef struct nb__plan nb__plan;
@@ -94,11 +84,9 @@ struct nb__plan {
     void      (*prepare)(const nb__plan *plan, const nb__call *call, nb_pool *pool);
     size_t      prepared_bytes;
     unsigned    packs;         /* the operand, as a bit, whose elements are all of what is prepared: calls may share that; 0: they may not */
-    bool        takes_after;   /* products, convolutions and their input gradients */
 };
 /* nb__plan.run of what has nothing to do (reduce.c). */
 void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
-void nb__run_after(const nb__call *call, int64_t row, int64_t rows, int64_t column, int64_t columns, int thread); /* matmul.c */
 
 /* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */
 typedef bool nb__planner(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan);

@@ -144,10 +144,6 @@ static void zero(nb__matrix c, int64_t m, int64_t n) {
         for (int64_t j = 0; j < n; j++) c.data[i * c.row + j * c.column] = 0;
 }
 
-void nb__run_after(const nb__call *call, int64_t row, int64_t rows, int64_t column, int64_t columns, int thread) {
-    if (call->after) call->after->run(call->after, row, rows, column, columns, thread);
-}
-
 static void run_tile(void *arg, int64_t tile, int thread) {
     const run_call    *r = arg;
     const nb__product *p = &r->s->p;
@@ -165,10 +161,6 @@ static void run_tile(void *arg, int64_t tile, int thread) {
             r->s->loops->vector(a.data, b, c.data, t.n, p->k);
         else
             r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack, r->s->is_prepared ? panels + t.j * p->k : NULL);
-        if (p->swapped)
-            nb__run_after(r->call, batch * p->n + t.j, t.n, t.i, t.m, thread);
-        else
-            nb__run_after(r->call, batch * p->m + t.i, t.m, t.j, t.n, thread);
     }
 }
 
@@ -212,7 +204,6 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
     *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : "matmul",
                        .run = run,
                        .state = kept,
-                       .takes_after = true,
                        .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
     if (s.is_prepared) {
         plan->prepare = prepare;
