@@ -262,11 +262,31 @@ static void test_files(void **state) {
     nb_close(nb);
 }
 
+/* Over the features of each step, not over the steps. */
+static void test_softmax(void **state) {
+    (void)state;
+    static const char *const texts[] = {"embedding 5 4, softmax", "embedding 5 4, log_softmax"};
+    const int64_t            words[] = {0, 1, 2};
+    nb_context              *nb = nb_open(NULL);
+    for (int i = 0; i < 2; i++) {
+        nb_net      *net = nb_net_parse(nb, texts[i], nb_shape(3));
+        const float *p = nb_data(nb_net_apply(net, nb_from(nb, NB_I64, nb_shape(1, 3), words), NB_EVAL));
+        expect_good(nb);
+        for (int t = 0; t < 3; t++) {
+            float sum = 0;
+            for (int k = 0; k < 4; k++) sum += i ? expf(p[4 * t + k]) : p[4 * t + k];
+            assert_true(fabsf(sum - 1) < 1e-5f);
+        }
+    }
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_presets),     cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_repeat),
         cmocka_unit_test(test_errors),      cmocka_unit_test(test_direction), cmocka_unit_test(test_masks),
         cmocka_unit_test(test_derivatives), cmocka_unit_test(test_files),     cmocka_unit_test(test_hidden_nan),
+        cmocka_unit_test(test_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,7 +82,8 @@ NB_API nb_layer *nb_layer_dropout_channels(nb_context *nb, double p);
 NB_API nb_layer *nb_layer_flatten(nb_context *nb); /* [N, ...] -> [N, product] */
 NB_API nb_layer *nb_layer_prelu(nb_context *nb, int64_t features); /* 1 slope, or one a channel; 0.25 at first */
 /* relu leaky_relu elu selu gelu gelu_tanh silu softplus softsign hardtanh hardsigmoid hardswish mish sigmoid tanh softmax
- * log_softmax. parameter: the slope of leaky_relu (0.01), alpha of elu (1); 0 is that default. softmax is along axis 1. */
+ * log_softmax. parameter: the slope of leaky_relu (0.01), alpha of elu (1); 0 is that default. softmax is along axis 1, of sequences
+ * [N,T,features] along the last. */
 NB_API nb_layer *nb_layer_activation(nb_context *nb, const char *name, double parameter);
 NB_API nb_layer *nb_layer_residual(nb_context *nb, nb_layer *inner); /* x + inner(x) */
 NB_API nb_layer *nb_layer_sequential(nb_context *nb, int n, nb_layer *const *layers);

@@ -3,8 +3,10 @@
 
 #include "nn.h"
 
-static nb_tensor *softmax(nb_tensor *x) { return nb_softmax(x, 1); }
-static nb_tensor *log_softmax(nb_tensor *x) { return nb_log_softmax(x, 1); }
+/* The axis of features: of [N,features] and images [N,C,...] the second, of sequences [N,T,features] the last. */
+static int        features_axis(const nb_tensor *x) { return nb_rank(x) == 3 ? 2 : 1; }
+static nb_tensor *softmax(nb_tensor *x) { return nb_softmax(x, features_axis(x)); }
+static nb_tensor *log_softmax(nb_tensor *x) { return nb_log_softmax(x, features_axis(x)); }
 
 static const struct {
     const char *name;
