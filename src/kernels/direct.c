@@ -205,8 +205,7 @@ static void unpack(const state *s, const nb_array *w, const float *sums) {
 /* ----------------------------------------------------------------------------------------------------------------------- tiles */
 
 /* Rows first to first + rows of the result, of one image and group, from the frame. */
-static void convolve(const run_call *r, const float *frame, int64_t image, int64_t group, int64_t first, int64_t rows,
-                     int thread) {
+static void convolve(const run_call *r, const float *frame, int64_t image, int64_t group, int64_t first, int64_t rows) {
     const state    *s = r->s;
     const nb_array *y = &r->call->c.out;
     int64_t         line = s->line, at_once = s->is_even ? rows : 1;
@@ -267,7 +266,7 @@ static void run_tile(void *arg, int64_t tile, int thread) {
         for (int64_t group = 0; group < v->a.groups; group++) {
             const float *windows = frame_of(s, from, image, group, first, frame);
             if (v->kind != NB__CONV_WEIGHT)
-                convolve(r, windows, image, group, first, least(s->strip, s->rows - first), thread);
+                convolve(r, windows, image, group, first, least(s->strip, s->rows - first));
             else
                 correlate(r, windows, frame + s->frame_floats, image, group, image > begin,
                           r->shared + tile * s->shared_floats + group * s->depth * s->padded);
