@@ -35,7 +35,7 @@ enum nb__row {
  * the same array as an operand. */
 typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
 
-/* n elements of a chain of fused.def; value: NB__CHAIN_VALUES places, operands, then the results of its steps (NULL: not wanted). Bit m of
+/* n elements of a chain of fused.def; value: operands, then the results of its steps (NULL: not wanted). Bit m of
  * ones: operand m is a single element, for all. A result may be the same array as an operand. */
 enum { NB__CHAIN_VALUES = 36 };
 typedef void nb__chain_tile(void *const *value, unsigned ones, int64_t n);

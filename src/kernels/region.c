@@ -83,7 +83,7 @@ static void add_up(const tile *t, const nb__instruction *ins, const nb__region_s
 
 static void run_chain(const tile *t, const nb__chain *c, int64_t n) {
     void *value[NB__CHAIN_VALUES];
-    for (int v = 0; v < NB__CHAIN_VALUES; v++) value[v] = v < c->n && c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
+    for (int v = 0; v < c->n; v++) value[v] = c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
     t->job->region->chain_tiles[c->pattern](value, c->ones, n);
 }
 
@@ -115,7 +115,10 @@ static void run_instruction(tile *t, int k, void *y) {
 
 static void gather(const nb__region_plan *r, const nb__region_array *a, const nb_array *array, int64_t first, int64_t n,
                    void *row) {
-    nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, row);
+    bool is_number = a->size == sizeof(float);
+    for (int i = 0; i < r->space[a->part].rank; i++) is_number = is_number && a->stride[i] == 0;
+    if (is_number) r->loops->spread_rows(row, array->data, 1, n);
+    else nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, row);
 }
 
 static void run_tile(tile *t) {

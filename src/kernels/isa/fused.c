@@ -25,6 +25,15 @@
 #include "elementwise.def"
 #undef ROW
 
+/* How many values each chain has. */
+#define STEP(row, a, b) +1
+#define KEEP STEP
+#define FUSED(name, operands, usual, steps) enum { name##_values = operands steps };
+#include "fused.def"
+#undef FUSED
+#undef KEEP
+#undef STEP
+
 #define STEP(row, a, b) v[k] = row##_row(v[a], v[b], v[a], v[b]), k++;
 #define KEEP(row, a, b) \
     STEP(row, a, b) \
@@ -34,7 +43,7 @@
 /* A loop for any operands that are one element, and a shorter one for those that usually are. */
 #define FUSED(name, operands, usual, steps) \
     static inline __attribute__((always_inline)) void name##_at(const vector *one, void *const *value, unsigned ones, int64_t i, int64_t left) { \
-        vector v[NB__CHAIN_VALUES]; \
+        vector v[name##_values]; \
         int    k = operands; \
         UNROLL for (int m = 0; m < operands; m++) { \
             const float *x = (const float *)value[m] + i; \
@@ -50,7 +59,7 @@
         if (i < n) name##_at(one, value, ones, i, n - i); \
     } \
     static void name##_fused(void *const *value, unsigned ones, int64_t n) { \
-        void *at[NB__CHAIN_VALUES]; /* of our own: what is stored does not change it */ \
+        void *at[name##_values]; /* of our own: what is stored does not change it */ \
         memcpy(at, value, sizeof at); \
         if (n < 1) return; \
         if (ones == (usual)) name##_loop(at, usual, n); \

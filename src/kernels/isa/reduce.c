@@ -20,6 +20,8 @@ enum { WIDE = 16, DEPTH = 16, BLOCK = 8 /* rows that columns take at a time */ }
 
 typedef float  wide __attribute__((vector_size(WIDE * sizeof(float))));
 typedef double wide_half __attribute__((vector_size(WIDE / 2 * sizeof(double))));
+typedef double double_4 __attribute__((vector_size(4 * sizeof(double))));
+typedef double double_2 __attribute__((vector_size(2 * sizeof(double))));
 typedef float  narrow_half __attribute__((vector_size(WIDE / 2 * sizeof(float))));
 
 INLINE wide load_wide(const float *x) {
@@ -45,9 +47,15 @@ INLINE wide_half fold(const wide *v) {
     return __builtin_convertvector(h[0], wide_half) + __builtin_convertvector(h[1], wide_half);
 }
 
+/* ((v0 + v4) + (v2 + v6)) + ((v1 + v5) + (v3 + v7)) */
 INLINE double add_up(const wide_half *at) {
-    const wide_half v = *at;
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    double_4 h[2];
+    double_2 q[2];
+    memcpy(h, at, sizeof h);
+    h[0] += h[1];
+    memcpy(q, h, sizeof q);
+    q[0] += q[1];
+    return q[0][0] + q[0][1];
 }
 
 /* Up to 4 DEPTH vectors: at most DEPTH in each lane. */
@@ -98,6 +106,23 @@ static double prod(const float *x, int64_t n) {
 
 /* ------------------------------------------------------------------------------------------------------------------------ extremes */
 
+/* The `half` lanes from the half-th on in the place of the first; the others are of no interest. */
+INLINE floats upper(floats v, int half) {
+#if defined(__AVX512F__)
+    if (half == 8) return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+    if (half == 4) return __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
+    if (half == 2) return __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3);
+    return __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+#elif defined(__AVX2__)
+    if (half == 4) return __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7);
+    if (half == 2) return __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3);
+    return __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1);
+#else
+    if (half == 2) return __builtin_shufflevector(v, v, 2, 3, 2, 3);
+    return __builtin_shufflevector(v, v, 1, 1, 1, 1);
+#endif
+}
+
 INLINE floats better(bool least, floats a, floats b) { return least ? min_lanes(a, b) : max_lanes(a, b); }
 
 /* NaN is looked for beside: max_lanes passes over it. The last vector overlaps the one before. */
@@ -129,12 +154,8 @@ INLINE float extreme(const float *x, int64_t n, bool least) {
     }
     if (bits_of_mask(nan)) return NAN;
     a = better(least, better(least, a, b), better(least, c, d));
-    float lane[LANES];
-    store_all(lane, a);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; k++)
-            lane[k] = (least ? lane[k + half] < lane[k] : lane[k + half] > lane[k]) ? lane[k + half] : lane[k];
-    return lane[0];
+    for (int half = LANES / 2; half > 0; half /= 2) a = better(least, upper(a, half), a);
+    return a[0];
 }
 
 static float max(const float *x, int64_t n) { return extreme(x, n, false); }
