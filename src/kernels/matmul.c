@@ -102,10 +102,9 @@ const nb__gemm_loops *nb__gemm_of(const nb__isa *isa) {
     return NULL;
 }
 
-/* Whether to keep B packed: it lasts, and packing it in each run would show. */
+/* Whether to keep B packed: it lasts, and each tile would have to pack its part in each run. */
 static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
-    enum { MANY_ROWS = 512 };
-    return (call->lasting >> !p->swapped & 1) && p->batches == 1 && p->b[1] != 1 && p->k > 0 && p->m < MANY_ROWS;
+    return (call->lasting >> !p->swapped & 1) && p->batches == 1 && p->b[1] != 1 && p->k > 0;
 }
 
 /* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
