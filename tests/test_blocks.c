@@ -140,8 +140,26 @@ static void test_not_finite(void **unused) {
     nb_close(nb);
 }
 
+/* A watched node is one of the program's like any other: here one where items meet. */
+static void test_watched(void **unused) {
+    (void)unused;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *x = fill(image(nb), 7), *y = nb_tanh(nb_square(nb_tanh(nb_matmul(x, param(nb, "w", nb_shape(32, 32))))));
+    nb_list     roots = nb_list_of(nb, nb_mul(y, nb_watch(nb_sum(x, nb_axes(0), true))));
+    nb_compile_options all = {.passes = "all", .check_finite = true}, none = {.passes = "none"};
+    nb_program        *p = nb_compile_with(nb, roots, &all), *q = nb_compile_with(nb, roots, &none);
+    assert_true(nb_run(p) && nb_run(q));
+    const float *a = nb_data(nb_output(p, 0)), *b = nb_data(nb_output(q, 0));
+    for (int64_t i = 0; i < nb_count(x); i++)
+        if (!(fabsf(a[i] - b[i]) <= 1e-3f + 1e-3f * fabsf(b[i]))) fail_msg("element %d: %g, as a whole %g", (int)i, a[i], b[i]);
+    p = nb_compile_with(nb, nb_list_of(nb, nb_watch(y)), &all); /* in a result's memory: of a block only */
+    assert_true(nb_program_describe(p).blocks > 1 && nb_run(p));
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_results), cmocka_unit_test(test_shared),
-                                       cmocka_unit_test(test_as_a_whole), cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_as_a_whole), cmocka_unit_test(test_not_finite),
+                                       cmocka_unit_test(test_watched)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

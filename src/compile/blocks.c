@@ -70,7 +70,7 @@ static bool mark(nb_program *p, int64_t *items) {
     *items = 0;
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
-        if (n->is_dead || n->is_watched) continue;
+        if (n->is_dead) continue;
         if (n->source == NB__KEPT_LEAF && !n->kept->storage->is_versioned && n->shape.rank && n->shape.size[0]) {
             if (!*items) *items = n->shape.size[0];
             n->by_item = n->shape.size[0] == *items;

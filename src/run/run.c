@@ -177,7 +177,8 @@ static bool check_finite(nb_program *p) {
     for (int i = 0; i < p->n_watched; i++) {
         const nb__node   *n = &p->node[p->watched[i]];
         const nb__buffer *b = &p->buffer[p->node[n->base].buffer];
-        if (nb__first_not_finite(n->dtype, buffer_data(p, b), (int64_t)(b->bytes / nb_dtype_size(n->dtype))) >= 0)
+        size_t            bytes = b->item_bytes ? b->item_bytes * (size_t)p->block : b->bytes;
+        if (nb__first_not_finite(n->dtype, buffer_data(p, b), (int64_t)(bytes / nb_dtype_size(n->dtype))) >= 0)
             return name_not_finite(p, "a gradient");
     }
     for (int i = 0; i < p->n_roots; i++) {
