@@ -326,6 +326,24 @@ static void test_written_after_its_readers(void **state) {
     for (int i = 0; i < 20; i++) assert_true(fabsf(y[0][i] - y[1][i]) < 1e-6f);
 }
 
+/* A row's number that two regions compute, each for itself, on rows that are no last axis. */
+static void test_rows_again(void **state) {
+    (void)state;
+    static const char *const passes[] = {"all", "layout,fuse", "none"};
+    float                    x[16 * 5 * 2], result[3][16 * 5 * 2];
+    for (int i = 0; i < 160; i++) x[i] = sinf((float)i);
+    for (int i = 0; i < 3; i++) {
+        nb_context *nb = nb_open(NULL);
+        nb_tensor  *p = nb_param(nb, "x", nb_from(nb, NB_F32, nb_shape(16, 5, 2), x)), *a = nb_permute(p, nb_axes(2, 1, 0));
+        nb_tensor  *half = nb_mul(nb_sum(a, nb_axes(0), true), nb_number(nb, 0.5)), *b = nb_sub(a, half);
+        nb_tensor  *y = nb_mul(nb_cumsum(nb_tanh(b), 0), b);
+        nb_program *program = nb_compile_with(nb, nb_list_of(nb, y), &(nb_compile_options){.passes = passes[i]});
+        assert_true(nb_run(program) && nb_read(nb_output(program, 0), result[i], sizeof result[i]));
+        for (int k = 0; k < 160; k++) assert_true(fabsf(result[i][k] - result[0][k]) < 1e-5f);
+        nb_close(nb);
+    }
+}
+
 /* Views of views of views: no pass may need the call stack for them. */
 static void test_many_views(void **state) {
     (void)state;
@@ -363,7 +381,7 @@ static void test_long_regions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views),
+        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views), cmocka_unit_test(test_rows_again),
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),

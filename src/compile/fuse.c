@@ -122,7 +122,10 @@ static bool compute_again(nb__fusion *f, const readers *r, int i) {
     if (!nb__is_cheap(f->p, i)) return false;
     for (int k = 0; k < r->n; k++)
         if (!fits(f, r, i, k, &part[k])) return false;
-    for (int k = 0; k < r->n; k++) add(f, r, r->group[k], i, part[k]);
+    for (int k = 0; k < r->n; k++) {
+        fits(f, r, i, k, &part[k]); /* once more: f->change is to be this group's */
+        add(f, r, r->group[k], i, part[k]);
+    }
     return true;
 }
 
