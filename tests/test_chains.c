@@ -1,4 +1,6 @@
-/* test_chains.c: chains of instructions (fused.def) give the bits of the rows one after the other, and are only made where they may be. */
+/* test_chains.c: chains of instructions (fused.def) give the bits of the rows one after the other, sums of rows but for their rounding, and are only
+ * made where they may be. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +13,8 @@
 
 #include "kernels.h"
 
+enum { END = -100 };
+
 static const struct {
     const char *name;
     int         operands;
@@ -21,11 +25,13 @@ static const struct {
 } patterns[] = {
 #define STEP(row, a, b) {NB__ROW_##row, a, b, 0},
 #define KEEP(row, a, b) {NB__ROW_##row, a, b, 1},
-#define FUSED(name, operands, usual, steps) {#name, operands, usual, {steps{-1, 0, 0, 0}}},
+#define SUM(a) {NB__SUM, a, -1, 1},
+#define FUSED(name, operands, usual, steps) {#name, operands, usual, {steps{END, 0, 0, 0}}},
 #include "fused.def"
 #undef FUSED
 #undef STEP
 #undef KEEP
+#undef SUM
 };
 enum { PATTERNS = sizeof patterns / sizeof *patterns, MOST = 3001 };
 
@@ -40,19 +46,20 @@ static uint32_t draw(void) {
 }
 
 static bool has_one_operand(int row) {
-    return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh;
+    return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh || row == NB__ROW_exp;
 }
 
 /* The instructions of pattern k, sums and products in either order; every KEEP is a result. How many results. */
 static int write_out(int k, nb__region *r) {
     int results = 0;
     *r = (nb__region){.n_in = patterns[k].operands};
-    for (int i = 0; patterns[k].step[i].row >= 0; i++) {
+    for (int i = 0; patterns[k].step[i].row != END; i++) {
         int             row = patterns[k].step[i].row, a = patterns[k].step[i].a, b = patterns[k].step[i].b;
         nb__instruction ins = {
             .row = row, .dtype = NB_F32, .in = {a, b, -1}, .store = patterns[k].step[i].is_kept ? results++ : -1};
         if ((row == NB__ROW_add || row == NB__ROW_mul) && draw() & 1) ins.in[0] = b, ins.in[1] = a;
         if (has_one_operand(row)) ins.in[1] = -1;
+        if (row == NB__SUM) ins.part = NB__ROW;
         r->instruction[r->n_instructions++] = ins;
     }
     return results;
@@ -60,29 +67,45 @@ static int write_out(int k, nb__region *r) {
 
 static float operand[16][MOST], result[8][MOST], expected[NB__CHAIN_VALUES][MOST];
 
-static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n, unsigned ones) {
+/* Arrays of the cases: [rows,n] within rows of `pitch` elements. Bit m of ones: operand m is one element; of row_ones: one for each row. */
+typedef struct cut {
+    int64_t  rows, n, pitch;
+    unsigned ones, row_ones;
+} cut;
+
+static bool is_one(cut c, int m) { return c.ones >> m & 1; }
+static bool is_row(cut c, int m) { return c.row_ones >> m & 1; }
+
+static void run_rows(const nb__isa *isa, const nb__region *r, cut c) {
+    int64_t      n = c.rows * c.pitch;
     const void  *value[NB__CHAIN_VALUES];
     static float row[16][MOST];
     for (int m = 0; m < r->n_in; m++) {
-        for (int64_t i = 0; i < n; i++) row[m][i] = operand[m][ones >> m & 1 ? 0 : i];
+        for (int64_t i = 0; i < n; i++) row[m][i] = operand[m][is_one(c, m) ? 0 : is_row(c, m) ? i / c.pitch : i];
         value[m] = row[m];
     }
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
+        if (ins->row == NB__SUM) continue;
         isa->tiles[ins->row](expected[k], value[ins->in[0]], ins->in[1] < 0 ? NULL : value[ins->in[1]], NULL, n, 0, 0);
         value[r->n_in + k] = expected[k];
     }
 }
 
-/* Arrays of the cases: [rows,n] within rows of `pitch` elements. */
-typedef struct cut {
-    int64_t rows, n, pitch;
-} cut;
-
-static nb_array array_of(float *data, cut c, bool is_one) {
+static nb_array array_of(float *data, cut c, bool is_one, bool is_row) {
     nb_array a = {.data = data, .dtype = NB_F32, .rank = 2, .shape = {c.rows, c.n}, .stride = {c.pitch, 1}};
-    if (is_one) a.stride[0] = a.stride[1] = 0;
+    if (is_one || is_row) a.stride[0] = is_row, a.stride[1] = 0;
     return a;
+}
+
+/* Whether the sums of the rows are those of x but for some rounding. */
+static bool are_sums(const float *got, const float *x, cut c) {
+    for (int64_t i = 0; i < c.rows; i++) {
+        double sum = 0, size = 0;
+        for (int64_t j = 0; j < c.n; j++) sum += (double)x[i * c.pitch + j], size += fabs((double)x[i * c.pitch + j]);
+        if (fabs((double)got[i] - sum) > 1e-6 * size) return false;
+    }
+    return true;
 }
 
 /* Whether result is as expected, and nothing is written between the rows. */
@@ -95,28 +118,34 @@ static bool is_as_expected(const float *got, const float *wanted, const float *b
     return true;
 }
 
-static void check(nb_context *nb, const nb__isa *isa, int k, cut c, unsigned ones) {
+static void check(nb_context *nb, const nb__isa *isa, int k, cut c) {
     static float before[MOST];
     nb__region   r;
-    int          results = write_out(k, &r);
+    int          results = write_out(k, &r), sums = 0;
     int64_t      n = c.rows * c.pitch;
     nb_array     in[16], out[8];
     for (int m = 0; m < r.n_in; m++) {
         for (int64_t i = 0; i < n || i < 1; i++)
             operand[m][i] = (float)(draw() % 4096) * 0x1p-9f + (float)(draw() % 4096) * 0x1p-24f;
-        in[m] = array_of(operand[m], c, ones >> m & 1);
+        in[m] = array_of(operand[m], c, is_one(c, m), is_row(c, m));
     }
-    run_rows(isa, &r, n, ones);
-    for (int s = 0; s < results; s++) out[s] = array_of(result[s], c, false);
+    run_rows(isa, &r, c);
+    for (int i = 0; i < r.n_instructions; i++) {
+        bool is_sum = r.instruction[i].row == NB__SUM;
+        if (r.instruction[i].store >= 0) out[r.instruction[i].store] = array_of(result[r.instruction[i].store], c, false, is_sum);
+        sums += is_sum;
+    }
+    if (sums && c.n < 2) return; /* no rows */
+    r.rows = sums ? 2 : 0;
     memset(result, 0x55, sizeof result);
     memset(before, 0x55, sizeof before);
     /* A result over an operand, where elements are its own. */
-    if (!(ones & 1)) {
+    if (!is_one(c, 0) && !is_row(c, 0) && !sums) {
         out[results - 1].data = operand[0];
         for (int64_t i = 0; i < c.rows; i++)
             memcpy(operand[0] + i * c.pitch + c.n, before, (size_t)(c.pitch - c.n) * sizeof *before);
     }
-    r.space = out[0];
+    r.space = array_of(NULL, c, false, false);
     nb__call call = {.c = {.out = out[0], .n_in = r.n_in, .in = in}, .n_out = results, .out = out};
     nb__plan plan;
     assert_true(nb__plan_region(nb, isa, &r, &call, 1, &plan));
@@ -124,8 +153,12 @@ static void check(nb_context *nb, const nb__isa *isa, int k, cut c, unsigned one
     plan.run(&plan, &call, scratch, NULL);
     for (int i = 0; i < r.n_instructions; i++) {
         int s = r.instruction[i].store;
-        if (s >= 0 && !is_as_expected(out[s].data, expected[i], before, c))
-            fail_msg("%s, %s, %d rows of %d, ones %#x: result %d", patterns[k].name, isa->name, (int)c.rows, (int)c.n, ones, s);
+        if (s < 0) continue;
+        bool good = r.instruction[i].row == NB__SUM ? are_sums(out[s].data, expected[r.instruction[i].in[0] - r.n_in], c)
+                                                    : is_as_expected(out[s].data, expected[i], before, c);
+        if (!good)
+            fail_msg("%s, %s, %d rows of %d, ones %#x, %#x: result %d", patterns[k].name, isa->name, (int)c.rows, (int)c.n, c.ones,
+                     c.row_ones, s);
     }
     nb_free(nb, scratch);
     nb_free(nb, plan.state);
@@ -139,8 +172,10 @@ static void check_all(int64_t rows, const int64_t *sizes, int n_sizes, int64_t b
         for (int k = 0; k < PATTERNS; k++)
             for (int s = 0; s < n_sizes; s++) {
                 const unsigned some[] = {0, patterns[k].usual, 0xa, 1, draw()};
-                for (int o = 0; o < 5; o++)
-                    check(nb, isa, k, (cut){rows, sizes[s], sizes[s] + between}, some[o] & ((1u << patterns[k].operands) - 1));
+                for (int o = 0; o < 10; o++) {
+                    unsigned bits = some[o % 5] & ((1u << patterns[k].operands) - 1);
+                    check(nb, isa, k, (cut){rows, sizes[s], sizes[s] + between, o < 5 ? bits : 0, o < 5 ? 0 : bits});
+                }
             }
     }
     nb_close(nb);
@@ -150,6 +185,13 @@ static void same_bits(void **state) {
     (void)state;
     const int64_t sizes[] = {0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 33, 1000, 1024, 1025, 3001};
     check_all(1, sizes, sizeof sizes / sizeof *sizes, 0);
+}
+
+/* Rows of one after the other: their single elements are read as such, and rows added up. */
+static void rows(void **state) {
+    (void)state;
+    const int64_t sizes[] = {1, 2, 31, 32, 33, 47, 64, 65, 300, 511, 750};
+    check_all(4, sizes, sizeof sizes / sizeof *sizes, 0);
 }
 
 /* Rows that are parts of longer ones: copied into tiles or out of them, or tiles of their own, which lie in place. */
@@ -180,6 +222,25 @@ static void shuffle(nb__region *r) {
     }
 }
 
+/* Puts a SPLAT of each usual operand before all, and lets the instructions read these. */
+static void spread_usual(nb__region *r, unsigned usual) {
+    nb__region from = *r;
+    int        to[16], n = 0;
+    for (int m = 0; m < r->n_in; m++) {
+        to[m] = m;
+        if (!(usual >> m & 1)) continue;
+        to[m] = r->n_in + n;
+        r->instruction[n++] = (nb__instruction){.row = NB__SPLAT, .dtype = NB_F32, .in = {m, -1, -1}, .store = -1};
+    }
+    for (int k = 0; k < from.n_instructions; k++) {
+        nb__instruction ins = from.instruction[k];
+        for (int m = 0; m < 2; m++)
+            if (ins.in[m] >= 0) ins.in[m] = ins.in[m] < r->n_in ? to[ins.in[m]] : ins.in[m] + n;
+        r->instruction[n + k] = ins;
+    }
+    r->n_instructions += n;
+}
+
 static void each_is_found(void **state) {
     (void)state;
     nb__chain chain[16];
@@ -188,7 +249,20 @@ static void each_is_found(void **state) {
             nb__region r;
             write_out(k, &r);
             shuffle(&r);
-            assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, chain), 1);
+            if (r.n_instructions == 1) { /* only of an operand with one element a row */
+                assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, 1, true, chain), 0);
+                r.instruction[1] = r.instruction[0];
+                r.instruction[0] = (nb__instruction){.row = NB__SPLAT, .dtype = NB_F32, .in = {1, -1, -1}, .store = -1};
+                r.instruction[1].in[1] = 2;
+                assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, ++r.n_instructions, true, chain), 1);
+                assert_int_equal(chain[0].value[1], 1);
+                assert_int_equal(r.instruction[0].row, NB__CHAIN_STEP);
+                continue;
+            }
+            bool has_sums = false;
+            for (int i = 0; i < r.n_instructions; i++) has_sums |= r.instruction[i].row == NB__SUM;
+            if (has_sums) spread_usual(&r, patterns[k].usual);
+            assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, true, chain), 1);
             assert_int_equal(chain[0].pattern, k);
             assert_int_equal(chain[0].at, r.n_instructions - 1);
             for (int i = 0; i < r.n_instructions - 1; i++)
@@ -199,10 +273,10 @@ static void each_is_found(void **state) {
 /* How many chains there are in a b + c with something else done to it. */
 static int chains_of(const nb__instruction *list, int n, nb_dtype first) {
     nb__instruction copy[8];
-    nb__chain       chain[4];
+    nb__chain       chain[8];
     nb_dtype        types[4] = {first};
     memcpy(copy, list, (size_t)n * sizeof *list);
-    return nb__find_chains(copy, 4, types, n, chain);
+    return nb__find_chains(copy, 4, types, n, false, chain);
 }
 
 static void only_where_it_may(void **state) {
@@ -239,13 +313,13 @@ static void not_when_needed_before(void **state) {
         int last = r.n_instructions - 1, at = early ? last : last + 1, m = r.n_in + 2; /* m' */
         r.instruction[last + 1] = r.instruction[last];
         r.instruction[at] = (nb__instruction){.row = NB__ROW_abs, .dtype = NB_F32, .in = {m, -1, -1}, .store = -1};
-        nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions + 1, chain);
+        nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions + 1, true, chain);
         assert_int_equal(chain[0].pattern == k, !early);
     }
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(parts_of_rows), cmocka_unit_test(each_is_found),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(rows), cmocka_unit_test(parts_of_rows), cmocka_unit_test(each_is_found),
                                        cmocka_unit_test(only_where_it_may), cmocka_unit_test(not_when_needed_before)};
     return cmocka_run_group_tests_name("chains", tests, NULL, NULL);
 }

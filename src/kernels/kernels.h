@@ -35,10 +35,10 @@ enum nb__row {
  * the same array as an operand. */
 typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
 
-/* n elements of a chain of fused.def; value: operands, then the results of its steps (NULL: not wanted). Bit m of
- * ones: operand m is a single element, for all. A result may be the same array as an operand. */
+/* `rows` rows of n elements of a chain of fused.def; value: operands, then the results of its steps (NULL: not wanted), in
+ * the next row `step` bytes on. Bit m of ones: operand m is a single element, for the whole row. A result may be the same array as an operand. */
 enum { NB__CHAIN_VALUES = 36 };
-typedef void nb__chain_tile(void *const *value, unsigned ones, int64_t n);
+typedef void nb__chain_tile(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n);
 
 /* n elements as another type: by the operand's and the result's. out may be the same array where both are of one size. */
 enum { NB__CAST_TYPES = NB_BOOL + 1 };
@@ -144,9 +144,15 @@ typedef struct nb__chain {
     short    at;                      /* the last instruction */
     short    value[NB__CHAIN_VALUES]; /* of the region; -1: stays in registers */
     unsigned ones;                    /* the operands that are one element for all: for the planner to tell */
+    unsigned row_ones;                /* those that are one element a row */
+    bool     by_rows;                 /* there are such, or sums of rows: row by row */
+    int      step[NB__CHAIN_VALUES];  /* of each value, bytes from row to row: for the planner to tell */
 } nb__chain;
-/* Marks the instructions of chains in a list of n; chain: room for n / 2. How many there are. */
-int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, nb__chain *chain);
+/* Marks the instructions of chains in a list of n; chain: room for n. by_rows: chains may run row by row. How many there are. */
+int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, bool by_rows, nb__chain *chain);
+/* Whether value v of a chain is a sum of rows; whether there are any. */
+bool nb__is_chain_sum(const nb__chain *c, int v);
+bool nb__has_chain_sums(const nb__chain *c);
 
 nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */

@@ -81,10 +81,11 @@ static void add_up(const tile *t, const nb__instruction *ins, const nb__region_s
         *y += p->loops->sum(t->value[x], t->n[x < p->n_in ? p->array[x].part : p->instruction[x - p->n_in].part]);
 }
 
-static void run_chain(const tile *t, const nb__chain *c, int64_t n) {
+static void run_chain(const tile *t, const nb__chain *c, nb__part part) {
+    const nb__region_plan *p = t->job->region;
     void *value[NB__CHAIN_VALUES];
     for (int v = 0; v < c->n; v++) value[v] = c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
-    t->job->region->chain_tiles[c->pattern](value, c->ones, n);
+    p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1, c->by_rows ? p->row : t->n[part]);
 }
 
 static void run_instruction(tile *t, int k, void *y) {
@@ -93,7 +94,7 @@ static void run_instruction(tile *t, int k, void *y) {
     const void            *in[3];
     switch (ins->row) {
     case NB__CAST: p->casts[t->dtype[ins->in[0]]][ins->dtype](y, t->value[ins->in[0]], t->n[ins->part]); return;
-    case NB__CHAIN: run_chain(t, &p->chain[ins->chain], t->n[ins->part]); return;
+    case NB__CHAIN: run_chain(t, &p->chain[ins->chain], ins->part); return;
     case NB__CHAIN_KEEP:
     case NB__CHAIN_STEP: return;
     case NB__SUM:
@@ -161,12 +162,12 @@ static void run_group(void *arg, int64_t group, int thread) {
     const job             *j = arg;
     const nb__region_plan *r = j->region;
     tile                   t = {.job = j, .group = group, .rows = j->scratch + (size_t)thread * r->thread_bytes};
-    int64_t                number = group * r->group, end = number + r->group < r->n_tiles ? number + r->group : r->n_tiles;
+    int64_t                number = group * r->n_tiles / r->groups, end = (group + 1) * r->n_tiles / r->groups;
     int64_t                count = r->space[NB__FULL].count, longest = r->length < count ? r->length : count;
     for (int i = 0; i < r->n_in; i++) {
         const nb__region_array *a = &r->array[i];
         t.dtype[i] = r->in_dtype[i];
-        if (a->is_one) t.value[i] = j->call->c.in[i].data;
+        if (a->is_fixed) t.value[i] = j->call->c.in[i].data;
         else if (a->once) gather(r, a, &j->call->c.in[i], 0, a->part == NB__ROW ? longest / r->row : longest, t.value[i] = t.rows + a->row);
     }
     for (int k = 0; k < r->n_instructions; k++) t.dtype[r->n_in + k] = r->instruction[k].dtype;
@@ -216,10 +217,10 @@ static void join_columns(void *arg, int64_t task, int thread) {
 }
 
 void nb__run_region(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
-    enum { PARALLEL_WORK = 48 }; /* tiles times instructions that are worth waking threads */
+    enum { PARALLEL_WORK = 48 * 1024 }; /* elements times instructions that are worth waking threads */
     const nb__region_plan *r = plan->state;
     job                    j = {r, call, scratch};
-    bool                   alone = r->n_tiles * r->n_instructions < PARALLEL_WORK;
+    bool                   alone = r->space[NB__FULL].count * r->n_instructions < PARALLEL_WORK;
     nb__parallel(alone ? NULL : pool, r->groups, run_group, &j);
     for (int s = 0; s < r->n_sums; s++) {
         const nb__region_sum *sum = &r->sum[s];

@@ -14,7 +14,8 @@ typedef struct nb__region_array {
     bool     in_place;            /* lies in memory as each tile does */
     bool     dense;               /* in place, and element i of its space is element i of its memory */
     bool     once;                /* operand: the same for every tile */
-    bool     is_one;   /* operand: a single element that chains read as a number */
+    bool     is_one;              /* operand: a single element that chains read as a number */
+    bool     is_fixed;            /* operand: its memory is what each tile reads: a single element, or a row that chains read row by row */
     int      size;                /* bytes of an element */
     int64_t  stride[NB_MAX_RANK]; /* in the space of its part */
     size_t   row;                 /* offset in a thread's scratch, when not in place */
@@ -38,7 +39,7 @@ typedef struct nb__region_plan {
     int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */
     int64_t                 length;        /* of a tile: whole units of the innermost axes, or a piece of the last one */
     int64_t                 pieces;        /* tiles in a row of the innermost axis; 0: a tile has whole units */
-    int64_t                 n_tiles, group, groups;
+    int64_t                 n_tiles, groups;
     size_t                  thread_bytes, partial_at;
     int                     n_in, n_instructions, n_out, n_sums, n_chains;
     nb__region_array       *array;         /* operands, then results */

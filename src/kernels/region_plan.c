@@ -5,11 +5,15 @@
 #include "region.h"
 
 enum {
-    TILE = 1024,     /* elements, or half as many where the values of a tile would not stay in the first cache */
+    TILE = 2048,     /* elements, or fewer where the values of a tile would not stay in the first cache */
+    LEAST_TILE = 512,
     CACHE = 28672,   /* bytes of that cache that they may take */
     COPIED = 512,    /* elements whose copying takes as long as a tile more */
     ROW_PAD = 128,   /* bytes between rows: else they would fall on the same lines of the cache */
-    GROUP_WORK = 64, /* tiles times instructions that are worth a task of a thread */
+    LONG_ROW = 32,   /* elements from which on rows are worth a loop each */
+    MOST_ROW = 4096, /* and up to which they are made where nothing but a broadcast operand asks for them */
+    GROUP_WORK = 32768, /* elements times instructions that are worth a task of a thread */
+    LEAST_GROUP = 8192, /* and elements */
     GROUPS = 64,     /* tasks at most, where tiles are many */
     SUM_GROUPS = 32  /* the same where each has its own partial sums */
 };
@@ -31,6 +35,13 @@ static int64_t innermost(const nb__space *s, const int64_t *stride, bool set) {
     return n;
 }
 
+/* Axes of the full space outside of rows. */
+static int outer_axes(const nb__region_plan *r) {
+    int axes = r->space[NB__FULL].rank;
+    for (int64_t left = r->row; left > 1 && axes > 0; left /= r->space[NB__FULL].shape[axes]) axes--;
+    return axes;
+}
+
 /* Spaces of FULL and ROW arrays, and the strides of each array in its own. */
 static void make_spaces(nb__region_plan *r, const nb__region *what, const nb__call *call) {
     const nb_array *list[2 * NB__REGION_MAX + 3];
@@ -50,11 +61,47 @@ static void make_spaces(nb__region_plan *r, const nb__region *what, const nb__ca
 
     nb__space *full = &r->space[NB__FULL], *row = &r->space[NB__ROW];
     *row = *full;
-    for (int64_t left = r->row; left > 1 && row->rank > 0; left /= full->shape[row->rank]) row->rank--;
+    row->rank = outer_axes(r);
     row->count = full->count / most(1, r->row);
     if (row->rank) return;
     row->rank = 1; /* a single row */
     row->shape[0] = 1;
+}
+
+/* Whether an operand is FULL, and only elementwise FULL instructions read it: those that can have ROW operands as well. */
+static bool is_full_for_all(const nb__region *what, int operand) {
+    for (int k = 0; k < what->n_instructions; k++) {
+        const nb__instruction *ins = &what->instruction[k];
+        bool                   reads = ins->in[0] == operand || ins->in[1] == operand || ins->in[2] == operand;
+        if (reads && (ins->row < NB__CAST || ins->part != NB__FULL)) return false;
+    }
+    return what->in_part[operand] == NB__FULL;
+}
+
+/* Operands that are the same all along a row become ROW ones. Where there are no rows yet, the first such operand makes them of the innermost axis. */
+static void find_row_operands(nb__region_plan *r, const nb__region *what) {
+    nb__space *full = &r->space[NB__FULL], *row = &r->space[NB__ROW];
+    int        inner = full->rank - 1;
+    for (int i = 0; i < r->n_in; i++) {
+        nb__region_array *a = &r->array[i];
+        bool              is_one = true, is_even = r->in_dtype[i] == NB_F32 && is_full_for_all(what, i);
+        int               axes = outer_axes(r);
+        if (!what->rows && r->row == 1) {
+            if (what->columns || inner < 1 || full->shape[inner] < LONG_ROW || full->shape[inner] > MOST_ROW) return;
+            axes = inner;
+        }
+        for (int k = 0; k <= inner; k++) {
+            is_one = is_one && a->stride[k] == 0;
+            is_even = is_even && (k < axes || a->stride[k] == 0);
+        }
+        if (!is_even || is_one || r->row * row->count != full->count) continue;
+        if (r->row == 1) {
+            r->row = full->shape[inner];
+            row->rank = inner;
+            row->count = full->count / r->row;
+        }
+        a->part = NB__ROW;
+    }
 }
 
 static void cut_into_tiles(nb__region_plan *r, int64_t tile) {
@@ -62,7 +109,6 @@ static void cut_into_tiles(nb__region_plan *r, int64_t tile) {
     int64_t          inner = s->shape[s->rank - 1], unit = most(r->row, r->columns);
     r->length = tile;
     r->n_tiles = r->pieces = r->groups = 0;
-    r->group = divide_up(GROUP_WORK, r->n_instructions);
     if (s->count == 0) return;
     if (unit > 1 || inner <= tile) {
         unit = unit > 1 ? unit : inner;
@@ -72,8 +118,9 @@ static void cut_into_tiles(nb__region_plan *r, int64_t tile) {
         r->pieces = divide_up(inner, tile);
         r->n_tiles = s->count / inner * r->pieces;
     }
-    r->group = most(r->group, divide_up(r->n_tiles, r->n_sums ? SUM_GROUPS : GROUPS));
-    r->groups = divide_up(r->n_tiles, r->group);
+    /* Groups of as many tiles, give or take one. */
+    r->groups = divide_up(s->count, most(GROUP_WORK / r->n_instructions, LEAST_GROUP));
+    r->groups = least(least(r->groups, r->n_tiles), r->n_sums ? SUM_GROUPS : GROUPS);
 }
 
 /* How an array of FULL or ROW values lies beside the tiles. */
@@ -89,7 +136,7 @@ static void place_array(const nb__region_plan *r, nb__region_array *a, nb_dtype 
     }
     a->size = (int)nb_dtype_size(dtype);
     a->dense = dense;
-    a->is_one = false;
+    a->is_one = a->is_fixed = false;
     a->in_place = dense || (a->stride[inner] == 1 && length <= s->shape[inner] && s->shape[inner] % length == 0) ||
                   (a->stride[inner] == 1 && r->pieces);
     /* The same for each tile: nothing moves along the outer axes, and a tile holds whole rows of the inner one. */
@@ -134,22 +181,38 @@ static void assign_rows(nb__region_plan *r) {
     r->thread_bytes = aligned(r->thread_bytes);
 }
 
-/* Operands that are one element for all: chains take them as such. Where nobody else reads one, no row is filled with it. */
-static void find_ones(nb__region_plan *r) {
+/* Whether an operand is the same dense row again and again. */
+static bool is_same_row(const nb__region_plan *r, const nb__region_array *a) {
+    const nb__space *s = &r->space[NB__FULL];
+    int              axes = outer_axes(r);
+    if (a->part != NB__FULL || r->row == 1 || axes != s->rank - 1 || a->stride[axes] != 1) return false;
+    for (int k = 0; k < axes; k++)
+        if (a->stride[k] != 0) return false;
+    return true;
+}
+
+/* Operands that are one element for all: chains take them as such. Where nobody else reads one, no row is filled with it; nor with a row that only
+ * chains read which run row by row. */
+static void find_fixed(nb__region_plan *r) {
     for (int i = 0; i < r->n_in; i++) {
         nb__region_array *a = &r->array[i];
-        bool              is_one = !a->in_place, is_free = true;
+        bool              is_one = !a->in_place, is_free = true, is_row = !a->in_place && is_same_row(r, a);
         for (int k = 0; k < r->space[a->part].rank; k++) is_one = is_one && a->stride[k] == 0;
-        if (!is_one) continue;
+        if (!is_one && !is_row) continue;
         for (int c = 0; c < r->n_chains; c++)
-            for (int v = 0; v < r->chain[c].operands; v++)
-                if (r->chain[c].value[v] == i) r->chain[c].ones |= 1u << v;
+            for (int v = 0; v < r->chain[c].operands; v++) {
+                if (r->chain[c].value[v] != i) continue;
+                bool reads_one = is_one && (!nb__has_chain_sums(&r->chain[c]) || r->chain[c].row_ones >> v & 1);
+                if (reads_one) r->chain[c].ones |= 1u << v;
+                is_free = is_free && (reads_one || (is_row && r->chain[c].by_rows));
+            }
         for (int k = 0; k < r->n_instructions; k++) {
             const nb__instruction *ins = &r->instruction[k];
             if (ins->row > NB__CHAIN && (ins->in[0] == i || ins->in[1] == i || ins->in[2] == i)) is_free = false;
         }
         if (!is_free) continue;
-        a->in_place = a->once = a->is_one = true;
+        a->in_place = a->once = a->is_fixed = true;
+        a->is_one = is_one;
     }
 }
 
@@ -164,8 +227,8 @@ static int operands_of(const nb__instruction *ins) {
     return ins->row == NB__PICK || ins->row == NB__PLACE ? 2 : 1;
 }
 
-static nb__part part_of(const nb__region_plan *r, const nb__region *what, int value) {
-    return value < r->n_in ? what->in_part[value] : r->instruction[value - r->n_in].part;
+static nb__part part_of(const nb__region_plan *r, int value) {
+    return value < r->n_in ? r->array[value].part : r->instruction[value - r->n_in].part;
 }
 
 /* Copies the instructions; where a FULL one reads ROW values, these are spread over a tile first, once each. */
@@ -184,7 +247,7 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
                 continue;
             }
             int v = ins.in[m], from = number[v];
-            if (ins.row >= NB__CAST && ins.part == NB__FULL && part_of(r, what, from) == NB__ROW) {
+            if (ins.row >= NB__CAST && ins.part == NB__FULL && part_of(r, from) == NB__ROW) {
                 if (spread[v] < 0) {
                     nb_dtype dtype = from < r->n_in ? what->in_dtype[from] : r->instruction[from - r->n_in].dtype;
                     spread[v] = r->n_in + r->n_instructions;
@@ -200,17 +263,57 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
     }
 }
 
+/* Elementwise work on rows is put off until somebody needs it, so that it does not lie between reductions of one chain; not past results, which may
+ * be written over its operands. */
+static void put_off_row_work(nb__region_plan *r) {
+    int             n = r->n_instructions, due[2 * NB__REGION_MAX], number[2 * NB__REGION_MAX], done = 0;
+    nb__instruction list[2 * NB__REGION_MAX];
+    for (int k = n - 1; k >= 0; k--) {
+        const nb__instruction *ins = &r->instruction[k];
+        due[k] = k;
+        if ((ins->row < 0 && ins->row != NB__SPLAT) || (ins->row >= 0 && ins->part != NB__ROW) || ins->store >= 0) continue;
+        due[k] = n - 1;
+        for (int i = k + 1; i < n; i++) {
+            const nb__instruction *user = &r->instruction[i];
+            bool                   needs = user->in[0] == r->n_in + k || user->in[1] == r->n_in + k || user->in[2] == r->n_in + k;
+            if ((needs || user->store >= 0) && due[i] < due[k]) due[k] = due[i];
+        }
+    }
+    for (int at = 0; at < n; at++)
+        for (int k = 0; k <= at; k++)
+            if (due[k] == at) number[k] = done, list[done++] = r->instruction[k];
+    for (int k = 0; k < n; k++) {
+        for (int m = 0; m < 3; m++)
+            if (list[k].in[m] >= r->n_in) list[k].in[m] = r->n_in + number[list[k].in[m] - r->n_in];
+        r->instruction[k] = list[k];
+    }
+}
+
+/* How far each value of a chain that runs row by row goes from one to the next. */
+static void set_steps(nb__region_plan *r) {
+    for (int i = 0; i < r->n_chains; i++) {
+        nb__chain *c = &r->chain[i];
+        for (int v = 0; v < c->n && c->by_rows; v++) {
+            unsigned bit = v < c->operands ? 1u << v : 0;
+            bool     is_fixed = c->value[v] >= 0 && c->value[v] < r->n_in && r->array[c->value[v]].is_fixed;
+            bool     is_element = c->row_ones & bit || nb__is_chain_sum(c, v);
+            c->step[v] = is_fixed || c->ones & bit ? 0 : is_element ? 4 : (int)(4 * r->row);
+        }
+    }
+}
+
 /* Tiles of that many elements, and where their values lie. Returns the bytes that a tile touches. */
 static int64_t lay_out(nb__region_plan *r, const nb__call *call, int64_t tile) {
     cut_into_tiles(r, tile);
     for (int i = 0; i < r->n_in + r->n_out; i++)
         if (r->array[i].part <= NB__ROW)
             place_array(r, &r->array[i], i < r->n_in ? call->c.in[i].dtype : call->out[i - r->n_in].dtype);
-    find_ones(r);
+    find_fixed(r);
+    set_steps(r);
     assign_rows(r);
     int64_t bytes = (int64_t)r->thread_bytes;
     for (int i = 0; i < r->n_in + r->n_out; i++)
-        if (r->array[i].part == NB__FULL && r->array[i].in_place && !r->array[i].is_one) bytes += r->length * r->array[i].size;
+        if (r->array[i].part == NB__FULL && r->array[i].in_place && !r->array[i].is_fixed) bytes += r->length * r->array[i].size;
     return bytes;
 }
 
@@ -262,7 +365,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
     size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
     char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + 2 * sizeof(int)) +
-                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + room / 2 * sizeof(nb__chain));
+                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + (size_t)n * sizeof(nb__chain));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
     *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains,
@@ -282,10 +385,12 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
         if (s >= 0) r->array[n_in + s].part = what->instruction[k].part;
         r->n_sums += what->instruction[k].part > NB__ROW;
     }
-    copy_instructions(r, what);
-    r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->chain);
     make_spaces(r, what, call);
-    if (lay_out(r, call, TILE) > CACHE) lay_out(r, call, TILE / 2);
+    find_row_operands(r, what);
+    copy_instructions(r, what);
+    put_off_row_work(r);
+    r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->row >= LONG_ROW, r->chain);
+    for (int64_t tile = TILE; lay_out(r, call, tile) > CACHE && tile > LEAST_TILE;) tile /= 2;
     if (is_better_by_rows(r)) lay_out(r, call, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;

@@ -1,8 +1,9 @@
 /* threads.c: a pool of threads that cut a call into tiles.
  *
- * The one idea: `left` counts the tiles nobody has taken yet. Whoever brings it down by one owns that tile. A thread that wakes late finds
- * 0 and touches nothing else, so the caller waits for tiles, never for threads: with all others asleep it does the work alone. A worker
- * looks for work for some ten microseconds, giving way to other threads meanwhile, and then sleeps. */
+ * The one idea: `left` tells the tiles nobody has taken yet, as the first one and the end. Whoever moves one of these owns that tile. A thread that
+ * wakes late finds none and touches nothing else, so the caller waits for tiles, never for threads: with all others asleep it does the work alone. Every
+ * other thread takes tiles from the back: of two threads each has much the same half in call after call, and finds in its own cache what it left there.
+ * A worker looks for work for some ten microseconds, giving way to other threads meanwhile, and then sleeps. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -50,11 +51,10 @@ struct nb_pool {
     atomic_int      sleepers;
     atomic_bool     stop;
 
-    /* The call. task, arg and tiles are written while nothing is left, and read only by owners of a tile. */
+    /* The call. task and arg are written while nothing is left, and read only by owners of a tile. */
     nb__task *task;
     void     *arg;
-    int64_t   tiles;
-    _Alignas(64) _Atomic int64_t left;
+    _Alignas(64) _Atomic uint64_t left; /* of two halves: first, end */
     _Alignas(64) _Atomic int64_t done;
     worker workers[];
 };
@@ -63,19 +63,26 @@ struct nb_pool {
 static _Thread_local const nb_pool *inside;
 static _Thread_local int            inside_number;
 
+static uint32_t first_of(uint64_t left) { return (uint32_t)(left >> 32); }
+static uint32_t end_of(uint64_t left) { return (uint32_t)left; }
+static bool     is_any(uint64_t left) { return first_of(left) < end_of(left); }
+
 /* Takes tiles until none is left. */
 static void work(nb_pool *p, int number) {
-    int64_t done = 0, left = atomic_load_explicit(&p->left, memory_order_acquire);
-    while (left > 0) {
-        if (!atomic_compare_exchange_weak_explicit(&p->left, &left, left - 1, memory_order_acquire, memory_order_acquire)) continue;
-        p->task(p->arg, p->tiles - left, number);
+    int64_t  done = 0;
+    uint64_t left = atomic_load_explicit(&p->left, memory_order_acquire);
+    while (is_any(left)) {
+        bool     back = number & 1;
+        uint64_t rest = back ? left - 1 : left + (UINT64_C(1) << 32);
+        if (!atomic_compare_exchange_weak_explicit(&p->left, &left, rest, memory_order_acquire, memory_order_acquire)) continue;
+        p->task(p->arg, back ? end_of(rest) : first_of(left), number);
         done++;
         left = atomic_load_explicit(&p->left, memory_order_acquire);
     }
     if (done) atomic_fetch_add_explicit(&p->done, done, memory_order_release);
 }
 
-static bool has_work(nb_pool *p) { return atomic_load(&p->left) > 0 || atomic_load(&p->stop); }
+static bool has_work(nb_pool *p) { return is_any(atomic_load(&p->left)) || atomic_load(&p->stop); }
 
 /* Waits until there may be work: first awake, then asleep. */
 static void await_work(nb_pool *p) {
@@ -116,7 +123,7 @@ static void wake_all(nb_pool *p) {
 }
 
 void nb__parallel(nb_pool *p, int64_t tiles, nb__task *task, void *arg) {
-    if (!p || p->n == 1 || tiles <= 1 || inside) {
+    if (!p || p->n == 1 || tiles <= 1 || tiles > UINT32_MAX || inside) {
         int number = inside && inside == p ? inside_number : 0;
         for (int64_t i = 0; i < tiles; i++) task(arg, i, number);
         return;
@@ -126,9 +133,8 @@ void nb__parallel(nb_pool *p, int64_t tiles, nb__task *task, void *arg) {
     inside_number = 0;
     p->task = task;
     p->arg = arg;
-    p->tiles = tiles;
     atomic_store_explicit(&p->done, 0, memory_order_relaxed);
-    atomic_store(&p->left, tiles);
+    atomic_store(&p->left, (uint64_t)tiles);
     if (atomic_load(&p->sleepers) > 0) wake_all(p);
     work(p, 0);
     for (int i = 0; atomic_load_explicit(&p->done, memory_order_acquire) < tiles; i++) {
@@ -167,7 +173,6 @@ nb_pool *nb_pool_new(int n) {
     p->process = getpid();
     p->task = NULL;
     p->arg = NULL;
-    p->tiles = 0;
     atomic_init(&p->sleepers, 0);
     atomic_init(&p->stop, false);
     atomic_init(&p->left, 0);

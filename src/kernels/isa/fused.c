@@ -1,5 +1,7 @@
-/* fused.c: the chains of fused.def as loops over n contiguous elements, made of the formulas of their rows. */
+/* fused.c: the chains of fused.def as loops over n contiguous elements, made of the formulas of their rows; row by row where sums of
+ * rows are among the steps, or operands have one element for a row. */
 #include "kernels.h"
+#include "sums.h"
 #include "vmath.h"
 
 #ifdef __clang__
@@ -25,45 +27,109 @@
 #include "elementwise.def"
 #undef ROW
 
-/* How many values each chain has. */
+/* How many values each chain has, and how many sums. */
 #define STEP(row, a, b) +1
 #define KEEP STEP
+#define SUM(a) +1
 #define FUSED(name, operands, usual, steps) enum { name##_values = operands steps };
 #include "fused.def"
 #undef FUSED
+#undef SUM
 #undef KEEP
 #undef STEP
+#define STEP(row, a, b)
+#define KEEP(row, a, b)
+#define SUM(a) +1
+#define FUSED(name, operands, usual, steps) enum { name##_sums = 0 steps };
+#include "fused.def"
+#undef FUSED
+#undef STEP
+#undef KEEP
+#undef SUM
+
+/* Sums are taken of two times 16 lanes, which are added up apart from each other. */
+enum { PARTS = WIDE / LANES, UNITS = 2 * PARTS, STRETCH = 2 * WIDE * DEPTH, MOST_SUMS = 2 };
+
+/* The oldest set is kept small: one loop for all cases. */
+#if defined(__AVX2__)
+enum { IS_SMALL = 0 };
+#define UNROLL_UNITS UNROLL
+#else
+enum { IS_SMALL = 1 };
+#define UNROLL_UNITS
+#endif
+#define USUAL(usual, ones) (!IS_SMALL && (ones) == (usual))
+
+typedef struct sums {
+    vector at[MOST_SUMS][UNITS];
+    int    value[MOST_SUMS]; /* whose they are */
+} sums;
+
+static inline __attribute__((always_inline)) half_doubles fold_units(const vector *at) {
+    vector      part[PARTS];
+    wide_floats all;
+    UNROLL for (int u = 0; u < PARTS; u++) part[u] = at[u] + at[u + PARTS];
+    memcpy(&all, part, sizeof all);
+    return fold(&all);
+}
 
 #define STEP(row, a, b) v[k] = row##_row(v[a], v[b], v[a], v[b]), k++;
 #define KEEP(row, a, b) \
     STEP(row, a, b) \
     if (value[k - 1] && left >= LANES) store((float *)value[k - 1] + i, v[k - 1]); \
     if (value[k - 1] && left < LANES) store_part((float *)value[k - 1] + i, v[k - 1], left);
+#define SUM(a) sum->at[s][unit] += left >= LANES ? v[a] : first_of(v[a], left), sum->value[s++] = k, v[k++] = v[a];
 
-/* A loop for any operands that are one element, and a shorter one for those that usually are. */
+/* A row; a loop for any operands that are one element, and a shorter one for those that usually are. Chains with sums have these alone. */
 #define FUSED(name, operands, usual, steps) \
-    static inline __attribute__((always_inline)) void name##_at(const vector *one, void *const *value, unsigned ones, int64_t i, int64_t left) { \
+    static inline __attribute__((always_inline)) void name##_at(const vector *one, void *const *value, unsigned ones, int64_t i, \
+                                                                int64_t left, sums *sum, int unit) { \
         vector v[name##_values]; \
-        int    k = operands; \
+        int    k = operands, s = 0; \
         UNROLL for (int m = 0; m < operands; m++) { \
             const float *x = (const float *)value[m] + i; \
             v[m] = ones >> m & 1 ? one[m] : left >= LANES ? load(x) : load_part(x, left); \
         } \
         steps \
+        (void)s, (void)sum, (void)unit; \
     } \
     static inline __attribute__((always_inline)) void name##_loop(void *const *value, unsigned ones, int64_t n) { \
-        vector  one[operands]; \
-        int64_t i = 0; \
+        vector       one[operands]; \
+        half_doubles all[MOST_SUMS] = {{0}}; \
+        sums         sum; \
+        int64_t      i = 0; \
         UNROLL for (int m = 0; m < operands; m++) one[m] = splat(*(const float *)value[m]); \
-        for (; i + LANES <= n; i += LANES) name##_at(one, value, ones, i, LANES); \
-        if (i < n) name##_at(one, value, ones, i, n - i); \
+        if (!name##_sums) { \
+            for (; i + LANES <= n && !IS_SMALL; i += LANES) name##_at(one, value, ones, i, LANES, &sum, 0); \
+            if (i < n && !IS_SMALL) name##_at(one, value, ones, i, n - i, &sum, 0); \
+            for (; i < n && IS_SMALL; i += LANES) name##_at(one, value, ones, i, n - i, &sum, 0); \
+        } \
+        while (i < n && name##_sums) { \
+            int64_t end = n - i > STRETCH ? i + STRETCH : n; \
+            UNROLL for (int s = 0; s < MOST_SUMS; s++) UNROLL for (int u = 0; u < UNITS; u++) sum.at[s][u] = K(0); \
+            for (; i + 2 * WIDE <= end && !IS_SMALL; i += 2 * WIDE) \
+                UNROLL_UNITS for (int u = 0; u < UNITS; u++) name##_at(one, value, ones, i + u * LANES, LANES, &sum, u); \
+            for (; i < end; i += WIDE) \
+                UNROLL_UNITS for (int u = 0; u < PARTS; u++) \
+                    if (i + u * LANES < end) name##_at(one, value, ones, i + u * LANES, end - i - u * LANES, &sum, u); \
+            i = end; \
+            UNROLL for (int s = 0; s < name##_sums; s++) all[s] += fold_units(sum.at[s]); \
+        } \
+        UNROLL for (int s = 0; s < name##_sums; s++) \
+            if (value[sum.value[s]]) *(float *)value[sum.value[s]] = (float)add_up(&all[s]); \
     } \
-    static void name##_fused(void *const *value, unsigned ones, int64_t n) { \
+    static __attribute__((noinline)) void name##_usual(void *const *value, int64_t n) { name##_loop(value, usual, n); } \
+    static __attribute__((noinline)) void name##_any(void *const *value, unsigned ones, int64_t n) { \
+        if (!name##_sums) name##_loop(value, ones, n); \
+    } \
+    static void name##_fused(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n) { \
         void *at[name##_values]; /* of our own: what is stored does not change it */ \
         memcpy(at, value, sizeof at); \
-        if (n < 1) return; \
-        if (ones == (usual)) name##_loop(at, usual, n); \
-        else name##_loop(at, ones, n); \
+        for (; rows > 0 && n > 0; rows--) { \
+            if (name##_sums || USUAL(usual, ones)) name##_usual(at, n); \
+            else name##_any(at, ones, n); \
+            for (int v = 0; v < name##_values && rows > 1; v++) at[v] = at[v] ? (char *)at[v] + step[v] : NULL; \
+        } \
     }
 #include "fused.def"
 #undef FUSED

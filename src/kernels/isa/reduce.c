@@ -9,58 +9,33 @@
 #include <stdbool.h>
 
 #include "lanes.h"
+#include "sums.h"
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
-#pragma GCC diagnostic ignored "-Wpsabi" /* no call passes a vector: all that take one are inlined */
+enum { BLOCK = 8 /* rows that columns take at a time */ };
 
-enum { WIDE = 16, DEPTH = 16, BLOCK = 8 /* rows that columns take at a time */ };
-
-typedef float  wide __attribute__((vector_size(WIDE * sizeof(float))));
-typedef double wide_half __attribute__((vector_size(WIDE / 2 * sizeof(double))));
-typedef double double_4 __attribute__((vector_size(4 * sizeof(double))));
-typedef double double_2 __attribute__((vector_size(2 * sizeof(double))));
-typedef float  narrow_half __attribute__((vector_size(WIDE / 2 * sizeof(float))));
-
-INLINE wide load_wide(const float *x) {
-    wide v;
+INLINE wide_floats load_wide(const float *x) {
+    wide_floats v;
     memcpy(&v, x, sizeof v);
     return v;
 }
 
 /* The first m < WIDE elements, zeros behind them. */
-INLINE wide load_part(const float *x, int64_t m) {
+INLINE wide_floats load_part(const float *x, int64_t m) {
     floats part[WIDE / LANES] = {{0}};
-    wide   v;
+    wide_floats   v;
     for (int k = 0; k < WIDE / LANES; k++)
         if (m > k * LANES) part[k] = load_floats(x + k * LANES, m - k * LANES < LANES ? m - k * LANES : LANES);
     memcpy(&v, part, sizeof v);
     return v;
 }
 
-/* Both halves of v as doubles, one added to the other. By address: passing 64 bytes by value depends on the compiler's version. */
-INLINE wide_half fold(const wide *v) {
-    narrow_half h[2];
-    memcpy(h, v, sizeof *v);
-    return __builtin_convertvector(h[0], wide_half) + __builtin_convertvector(h[1], wide_half);
-}
-
-/* ((v0 + v4) + (v2 + v6)) + ((v1 + v5) + (v3 + v7)) */
-INLINE double add_up(const wide_half *at) {
-    double_4 h[2];
-    double_2 q[2];
-    memcpy(h, at, sizeof h);
-    h[0] += h[1];
-    memcpy(q, h, sizeof q);
-    q[0] += q[1];
-    return q[0][0] + q[0][1];
-}
-
 /* Up to 4 DEPTH vectors: at most DEPTH in each lane. */
-INLINE wide_half sum_block(const float *x, int64_t n) {
-    wide    a = {0}, b = {0}, c = {0}, d = {0};
+INLINE half_doubles sum_block(const float *x, int64_t n) {
+    wide_floats    a = {0}, b = {0}, c = {0}, d = {0};
     int64_t i = 0;
     for (; i + 4 * WIDE <= n; i += 4 * WIDE) {
         a += load_wide(x + i);
@@ -84,7 +59,7 @@ INLINE wide_half sum_block(const float *x, int64_t n) {
 
 INLINE double sum_row(const float *x, int64_t n) {
     enum { STRETCH = 4 * DEPTH * WIDE };
-    wide_half total = {0};
+    half_doubles total = {0};
     for (; n > STRETCH; n -= STRETCH, x += STRETCH) total += sum_block(x, STRETCH);
     total += sum_block(x, n);
     return add_up(&total);
@@ -242,16 +217,16 @@ static void sum_columns(double *y, const float *x, int64_t rows, int64_t stride,
     for (; rows >= BLOCK; rows -= BLOCK, x += BLOCK * stride) {
         int64_t j = 0;
         for (; j + WIDE <= n; j += WIDE) {
-            wide v[BLOCK];
+            wide_floats v[BLOCK];
             fetch(x + j, stride, rows - BLOCK);
             for (int i = 0; i < BLOCK; i++) v[i] = load_wide(x + i * stride + j);
             v[0] = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-            narrow_half h[2];
+            half_floats h[2];
             memcpy(h, v, sizeof h);
             for (int k = 0; k < 2; k++) {
-                wide_half at;
+                half_doubles at;
                 memcpy(&at, y + j + k * (WIDE / 2), sizeof at);
-                at += __builtin_convertvector(h[k], wide_half);
+                at += __builtin_convertvector(h[k], half_doubles);
                 memcpy(y + j + k * (WIDE / 2), &at, sizeof at);
             }
         }

@@ -38,7 +38,7 @@ static inline int    holds(lanes m, int i) { return m >> i & 1; }
 static inline vector to_float(whole x) { return (vector)_mm512_cvtepi32_ps((__m512i)x); }
 static inline vector square_root(vector x) { return (vector)_mm512_sqrt_ps((__m512)x); }
 static inline vector fma_(vector a, vector b, vector c) { return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-/* a < b ? a : b and a > b ? a : b: of a NaN and another, b. */
+/* first_of: the first n lanes of x, zeros behind them. smaller, larger: a < b ? a : b and a > b ? a : b: of a NaN and another, b. */
 static inline vector smaller(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline vector larger(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
 #define TO_WHOLE(x, how) ((vector)_mm512_roundscale_ps((__m512)(x), (how) | _MM_FROUND_NO_EXC))
@@ -46,6 +46,7 @@ static inline vector load_part(const float *x, int64_t n) {
     return (vector)_mm512_mask_loadu_ps(_mm512_set1_ps(1), (__mmask16)((1u << n) - 1), x);
 }
 static inline void store_part(float *y, vector x, int64_t n) { _mm512_mask_storeu_ps(y, (__mmask16)((1u << n) - 1), (__m512)x); }
+static inline vector first_of(vector x, int64_t n) { return (vector)_mm512_maskz_mov_ps((__mmask16)((1u << n) - 1), (__m512)x); }
 static inline wide widen_low(vector x) { return (wide)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)); }
 static inline wide widen_high(vector x) { return (wide)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1)); }
 static inline vector narrow(wide low, wide high) {
@@ -72,6 +73,7 @@ static inline vector load_part(const float *x, int64_t n) {
     return pick((whole)part, (vector)_mm256_maskload_ps(x, part), splat(1));
 }
 static inline void   store_part(float *y, vector x, int64_t n) { _mm256_maskstore_ps(y, first_lanes(n), (__m256)x); }
+static inline vector first_of(vector x, int64_t n) { return (vector)((whole)x & (whole)first_lanes(n)); }
 static inline wide   widen_low(vector x) { return (wide)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
 static inline wide   widen_high(vector x) { return (wide)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
 static inline vector narrow(wide low, wide high) {
@@ -96,6 +98,10 @@ static inline vector load_part(const float *x, int64_t n) {
 }
 static inline void store_part(float *y, vector x, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = x[i];
+}
+static inline vector first_of(vector x, int64_t n) {
+    for (int64_t i = n; i < LANES; i++) x[i] = 0;
+    return x;
 }
 static inline wide   widen_low(vector x) { return (wide)_mm_cvtps_pd((__m128)x); }
 static inline wide   widen_high(vector x) { return (wide)_mm_cvtps_pd(_mm_movehl_ps((__m128)x, (__m128)x)); }
