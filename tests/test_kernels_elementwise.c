@@ -240,7 +240,7 @@ static void test_regions(void **state) {
     (void)state;
     nb_context   *nb = nb_open(NULL);
     nb_pool      *pool = nb_pool_new(3);
-    const int64_t shapes[][3] = {{2, 3, 4}, {1, 1, 1}, {0, 3, 4}, {5, 1, 7}, {3, 5, 2000}, {40, 30, 30}, {1, 1, 33333}, {7, 1024, 3}, {20, 1, 1025}};
+    const int64_t shapes[][3] = {{2, 3, 4}, {1, 1, 1}, {0, 3, 4}, {5, 1, 7}, {3, 5, 2000}, {40, 30, 30}, {1, 1, 33333}, {7, 1024, 3}, {20, 1, 1025}, {6, 64, 16}};
     const int     orders[][3] = {{0, 1, 2}, {0, 2, 1}, {2, 1, 0}};
     for (int k = 0; k < ISAS; k++) {
         const nb__isa *isa = nb__isa_find(isas[k]);
@@ -250,6 +250,7 @@ static void test_regions(void **state) {
                 for (int a = 0; a < 3; a++) {
                     check_region(nb, i % 2 ? pool : NULL, isa, shapes[i], orders[o], orders[a], 3, 7, 4);
                     check_region(nb, i % 2 ? NULL : pool, isa, shapes[i], orders[o], orders[a], 5, 3, 0);
+                    check_region(nb, pool, isa, shapes[i], orders[o], orders[a], 1, 4, 0); /* many rows that repeat */
                 }
     }
     nb_pool_free(pool);

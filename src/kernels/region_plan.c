@@ -127,18 +127,17 @@ static void cut_into_tiles(nb__region_plan *r, int64_t tile) {
 static void place_array(const nb__region_plan *r, nb__region_array *a, nb_dtype dtype) {
     const nb__space *s = &r->space[a->part];
     bool             dense = true, repeated = true;
-    int64_t          expected = 1, length = a->part == NB__ROW ? r->length / r->row : r->length;
+    int64_t          stretch = 1, length = a->part == NB__ROW ? r->length / r->row : r->length;
     int              inner = s->rank - 1;
     for (int i = inner; i >= 0; i--) {
-        dense = dense && (a->stride[i] == expected || s->shape[i] == 1);
-        expected *= s->shape[i];
+        dense = dense && (a->stride[i] == stretch || s->shape[i] == 1);
+        if (dense) stretch *= s->shape[i]; /* of neighbours in memory */
         if (i < inner || r->pieces) repeated = repeated && a->stride[i] == 0;
     }
     a->size = (int)nb_dtype_size(dtype);
     a->dense = dense;
     a->is_one = a->is_fixed = false;
-    a->in_place = dense || (a->stride[inner] == 1 && length <= s->shape[inner] && s->shape[inner] % length == 0) ||
-                  (a->stride[inner] == 1 && r->pieces);
+    a->in_place = dense || (stretch > 1 && length > 0 && stretch % length == 0) || (a->stride[inner] == 1 && r->pieces);
     /* The same for each tile: nothing moves along the outer axes, and a tile holds whole rows of the inner one. */
     a->once = !a->in_place && repeated && s->count > 0 && (r->pieces || length % s->shape[inner] == 0);
 }
