@@ -345,6 +345,30 @@ static void test_rows_again(void **state) {
 }
 
 /* Views of views of views: no pass may need the call stack for them. */
+/* A ReLU's derivative reads its result, unless the region reads what that is made of: then it is made once more. */
+static void test_made_of_what_is_read(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1)), *w = nb_param(nb, "w", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1));
+    for (int square = 0; square < 2; square++) {
+        nb_tensor  *y = nb_relu(square ? nb_square(x) : nb_mul(x, nb_number(nb, 2))), *loss = nb_sum(nb_matmul(y, w), nb_axes(0, 1), false);
+        nb_list     gradients = nb_grads(loss, NULL, nb_list_of(nb, x));
+        nb_program *p = nb_compile(nb, nb_list_of(nb, loss, gradients.at[0]));
+        int         found = 0;
+        for (int i = 0; i < nb_program_describe(p).calls; i++) {
+            nb_call_info c = nb_program_call(p, i);
+            if (!strstr(c.operators, "less_equal")) continue;
+            found++;
+            bool reads_x = false;
+            for (int k = 0; k < c.n_reads; k++) reads_x |= nb_program_buffer(p, c.reads[k]).kept == x;
+            assert_int_equal(reads_x, square);
+            assert_int_equal(strstr(c.operators, "relu") != NULL, square);
+        }
+        assert_int_equal(found, 1);
+    }
+    nb_close(nb);
+}
+
 static void test_many_views(void **state) {
     (void)state;
     static const char *const passes[] = {"all", "fuse", "none"};
@@ -381,7 +405,7 @@ static void test_long_regions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views), cmocka_unit_test(test_rows_again),
+        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views), cmocka_unit_test(test_rows_again), cmocka_unit_test(test_made_of_what_is_read),
         cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
         cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),

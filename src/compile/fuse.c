@@ -4,7 +4,8 @@
  * it: its values then never leave the cache. This gathers whole expressions: an optimiser's update of one parameter, a softmax with its loss,
  * the backward of a normalisation. Three more rules, in this order, for a node with users in several steps:
  *   join the regions   that read it, when they have one space and none needs another's results
- *   compute it again   in each that is left, when it is cheap and made of one large operand: reading that takes no longer than reading the node
+ *   compute it again   in each that is left, when it is cheap and made of one large array that they do not read yet: reading that takes no
+ *                      longer than reading the node; and where it is made of what they read, also if others need it in memory
  *   keep it            in memory, as a second result of the first region that reads it
  * A max pool's index and values, of one image, are one kernel's work and so one step.
  * What may join what in which part (FULL, ROW ...) is regions.c. */
@@ -101,7 +102,7 @@ static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int fr
             const nb__node *node = &f->p->node[f->entry[e].node];
             for (int m = 0; m < node->n_in; m++) {
                 int base = f->p->node[node->in[m]].base;
-                if (f->place[base] <= from || f->owner[base] < 0) continue;
+                if (f->place[base] <= from || f->owner[base] < 0 || nb__has_member(f, at, base)) continue;
                 int to = nb__group_of(f, f->owner[base]);
                 if (f->group[to].mark == mark) continue;
                 for (int t = 0; t < n_targets; t++)
@@ -119,14 +120,26 @@ static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int fr
 
 static bool compute_again(nb__fusion *f, const readers *r, int i) {
     nb__part part[MOST_GROUPS];
-    if (!nb__is_cheap(f->p, i)) return false;
     for (int k = 0; k < r->n; k++)
-        if (!fits(f, r, i, k, &part[k])) return false;
+        if (!nb__is_cheap_for(f, r->group[k], i, 1) || !fits(f, r, i, k, &part[k])) return false;
     for (int k = 0; k < r->n; k++) {
         fits(f, r, i, k, &part[k]); /* once more: f->change is to be this group's */
         add(f, r, r->group[k], i, part[k]);
     }
     return true;
+}
+
+/* In regions that read all it is made of; the others remain. */
+static void compute_where_free(nb__fusion *f, readers *r, int i) {
+    for (int k = r->n - 1; k >= 0; k--) {
+        nb__part part;
+        int      g = r->group[k];
+        if (!f->group[g].is_region || !nb__is_cheap_for(f, g, i, 0) || !fits(f, r, i, k, &part)) continue;
+        add(f, r, g, i, part);
+        r->n--;
+        r->group[k] = r->group[r->n];
+        r->direct[k] = r->direct[r->n];
+    }
 }
 
 /* Joins regions that read node i. */
@@ -191,6 +204,7 @@ static void place_node(nb__fusion *f, int i, bool fuse) {
             return;
         }
         if (r.n > 1 && !f->is_result[i] && compute_again(f, &r, i)) return;
+        compute_where_free(f, &r, i);
         int g = find_keeper(f, &r, i, &part);
         if (g >= 0) {
             f->owner[i] = g;
@@ -244,7 +258,7 @@ static bool order_groups(nb__fusion *f, int *sorted, int *n_sorted) {
                 const nb__node *node = &p->node[f->entry[e].node];
                 for (int m = 0; m < node->n_in; m++) {
                     int base = p->node[node->in[m]].base, from = f->owner[base] < 0 ? -1 : nb__group_of(f, f->owner[base]);
-                    if (from < 0 || from == g) continue;
+                    if (from < 0 || from == g || nb__has_member(f, g, base)) continue;
                     if (pass == 0) {
                         n_edges++;
                         continue;

@@ -71,10 +71,10 @@ static void find_last_uses(nb_program *p, int *last) {
     for (int s = 0; s < p->n_steps; s++) {
         for (int k = 0; k < p->step[s].n_nodes; k++) {
             const nb__node *n = &p->node[p->step[s].node[k]];
-            if (n->buffer >= 0) last[n->buffer] = s;
+            if (n->buffer >= 0 && n->step == s) last[n->buffer] = s;
             for (int m = 0; m < n->n_in; m++) {
                 int b = p->node[p->node[n->in[m]].base].buffer;
-                if (b >= 0) last[b] = s;
+                if (b >= 0 && nb__member(p, &p->step[s], n->in[m]) < 0) last[b] = s;
             }
         }
     }
@@ -152,7 +152,7 @@ bool nb__plan_memory(nb_program *p, bool share) {
         nb__step *step = &p->step[s];
         for (int k = 0; k < step->n_nodes; k++) {
             nb__node *node = &p->node[step->node[k]];
-            if (node->buffer < 0 || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer]) continue;
+            if (node->buffer < 0 || node->step != s || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer]) continue;
             nb__buffer *b = &p->buffer[node->buffer];
             size_t      bytes = rounded(b->bytes);
             int         twin = share && !node->has_home ? dying_twin(p, s, node, last, gone) : -1;

@@ -167,24 +167,47 @@ static bool is_place(const nb_program *p, const nb__node *n, unsigned *axes) {
     return nb__dims_equal(want, p->node[n->in[1]].shape) && nb__dims_equal(want, p->node[n->in[2]].shape);
 }
 
-bool nb__is_cheap(const nb_program *p, int i) {
+static bool is_cheap(const nb__node *n) {
     static const enum nb__row cheap[] = {
         NB__ROW_add,       NB__ROW_sub,   NB__ROW_mul,        NB__ROW_minimum, NB__ROW_maximum,       NB__ROW_equal,
         NB__ROW_not_equal, NB__ROW_less,  NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal, NB__ROW_and,
         NB__ROW_or,        NB__ROW_not,   NB__ROW_where,      NB__ROW_abs,     NB__ROW_neg,           NB__ROW_square,
         NB__ROW_relu,      NB__ROW_clamp, NB__ROW_leaky_relu};
-    const nb__node *n = &p->node[i];
-    int             row = nb__row_of(n->op), large = 0, last = -1;
-    size_t          k = 0;
-    while (k < sizeof cheap / sizeof *cheap && (int)cheap[k] != row) k++;
-    if (k == sizeof cheap / sizeof *cheap) return false;
+    int row = n->source == NB__COMPUTED ? nb__row_of(n->op) : -1;
+    for (size_t k = 0; k < sizeof cheap / sizeof *cheap; k++)
+        if ((int)cheap[k] == row) return true;
+    return false;
+}
+
+static bool is_read_by(const nb__fusion *f, int group, int i) {
+    for (int u = f->first_use[i]; u < f->first_use[i + 1]; u++)
+        if (nb__has_member(f, group, f->use[u].node)) return true;
+    return false;
+}
+
+/* How many large operands of node i, each once, are neither read by the group nor made in a few cycles of what it reads. */
+static int new_reads(const nb__fusion *f, int group, int i, int depth) {
+    const nb__node *n = &f->p->node[i];
+    int             found = 0;
     for (int m = 0; m < n->n_in; m++) {
-        const nb__node *base = &p->node[p->node[n->in[m]].base];
-        if (n->in[m] == last || base->is_splat || nb__dims_count(base->shape) < nb__dims_count(n->shape)) continue;
-        large++;
-        last = n->in[m];
+        int             in = n->in[m];
+        const nb__node *base = &f->p->node[f->p->node[in].base];
+        if ((m && in == n->in[m - 1]) || base->is_splat || nb__dims_count(base->shape) < nb__dims_count(n->shape)) continue;
+        bool is_known = is_read_by(f, group, in) || (depth > 0 && is_cheap(&f->p->node[in]) && new_reads(f, group, in, depth - 1) == 0);
+        found += !is_known;
     }
-    return large <= 1;
+    return found;
+}
+
+bool nb__is_cheap_for(const nb__fusion *f, int group, int i, int reads) {
+    enum { DEPTH = 6 };
+    return is_cheap(&f->p->node[i]) && new_reads(f, group, i, DEPTH) <= reads;
+}
+
+bool nb__has_member(const nb__fusion *f, int group, int i) {
+    for (int e = f->entry_of[i]; e >= 0; e = f->entry[e].next_of_node)
+        if (nb__group_of(f, f->entry[e].group) == group) return true;
+    return false;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- parts of members */

@@ -60,8 +60,9 @@ bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen,
 bool nb__can_be(nb__fusion *f, int group, int i, nb__part *part);
 /* Whether node i's memory lies as values of that part do. */
 bool nb__lies_as(const nb__fusion *f, int group, int i, nb__part part);
-/* Elementwise, a few cycles an element, and at most one operand as large as the result. */
-bool nb__is_cheap(const nb_program *p, int i);
+bool nb__has_member(const nb__fusion *f, int group, int i);
+/* Whether node i is elementwise work of a few cycles for which the group need read at most so many more large arrays. */
+bool nb__is_cheap_for(const nb__fusion *f, int group, int i, int reads);
 /* Whether a view shows all elements of the node it is based on, in their order. */
 bool nb__shows_all(const nb_program *p, int view);
 

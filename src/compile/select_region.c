@@ -111,7 +111,7 @@ static bool list_instructions(const nb_program *p, const nb__step *s, operands *
             ins->p = scalars->p;
             ins->q = scalars->q;
         }
-        if (n->buffer >= 0) ins->store = n_out++; /* what is computed again elsewhere has none */
+        if (n->buffer >= 0 && n->step == s - p->step) ins->store = n_out++; /* else it is computed again here */
         int first = n->op == &nb__op_scatter_add; /* the zeros it adds to are no operand */
         for (int m = first; m < n->n_in; m++) {
             int member = nb__member(p, s, n->in[m]);
