@@ -270,7 +270,7 @@ static void each_is_found(void **state) {
         }
 }
 
-/* How many chains there are in a b + c with something else done to it. */
+/* How many chains there are in a b c + d with something else done to it. */
 static int chains_of(const nb__instruction *list, int n, nb_dtype first) {
     nb__instruction copy[8];
     nb__chain       chain[8];
@@ -283,22 +283,22 @@ static void only_where_it_may(void **state) {
     (void)state;
     const nb__instruction product = {.row = NB__ROW_mul, .in = {0, 1, -1}, .store = -1},
                           other = {.row = NB__ROW_abs, .in = {3, -1, -1}, .store = 1};
-    nb__instruction list[3] = {product, other, {.row = NB__ROW_add, .in = {4, 2, -1}, .store = 0}};
-    assert_int_equal(chains_of(list, 3, NB_F32), 0); /* a result is written in between */
+    nb__instruction list[4] = {product, {.row = NB__ROW_mul, .in = {4, 2, -1}, .store = -1}, other, {.row = NB__ROW_add, .in = {5, 3, -1}, .store = 0}};
+    assert_int_equal(chains_of(list, 4, NB_F32), 0); /* a result is written in between */
+    list[2].store = -1;
+    assert_int_equal(chains_of(list, 4, NB_F32), 1);
+    assert_int_equal(chains_of(list, 4, NB_I32), 0);
+    list[2].in[0] = 4; /* somebody else reads the product */
+    assert_int_equal(chains_of(list, 4, NB_F32), 0);
+    list[2].in[0] = 3;
+    list[1].store = 1; /* a product that is not kept is a result */
+    assert_int_equal(chains_of(list, 4, NB_F32), 0);
     list[1].store = -1;
-    assert_int_equal(chains_of(list, 3, NB_F32), 1);
-    assert_int_equal(chains_of(list, 3, NB_I32), 0);
-    list[1].in[0] = 4; /* somebody else reads the product */
-    assert_int_equal(chains_of(list, 3, NB_F32), 0);
-    list[1].in[0] = 3;
-    list[0].store = 1; /* it is a result */
-    assert_int_equal(chains_of(list, 3, NB_F32), 0);
-    list[0].store = -1;
-    list[2].in[1] = 4; /* it is both operands */
-    assert_int_equal(chains_of(list, 3, NB_F32), 0);
-    list[2].in[1] = 2;
-    list[2].part = NB__ROW; /* of another part */
-    assert_int_equal(chains_of(list, 3, NB_F32), 0);
+    list[3].in[1] = 5; /* it is both operands */
+    assert_int_equal(chains_of(list, 4, NB_F32), 0);
+    list[3].in[1] = 3;
+    list[3].part = NB__ROW; /* of another part */
+    assert_int_equal(chains_of(list, 4, NB_F32), 0);
 }
 
 /* Of a chain with several results none may be needed before the last one is there. */

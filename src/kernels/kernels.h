@@ -40,6 +40,15 @@ typedef void nb__tile(void *out, const void *a, const void *b, const void *c, in
 enum { NB__CHAIN_VALUES = 36 };
 typedef void nb__chain_tile(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n);
 
+/* n elements through steps of which each goes on with the result of the one before; the first with `first`. */
+typedef struct nb__series_step {
+    int          code;  /* 2 row, + 1: the result before is the second operand. Of a comparison: yes where it holds, else no */
+    const float *other; /* operand; of rows with one operand anything that can be read */
+    const float *yes, *no;
+    float       *keep;  /* where the result is wanted, or NULL; may be the array of an operand that no later step reads */
+} nb__series_step;
+typedef void nb__series_tile(const nb__series_step *step, int n_steps, const float *first, int64_t n);
+
 /* n elements as another type: by the operand's and the result's. out may be the same array where both are of one size. */
 enum { NB__CAST_TYPES = NB_BOOL + 1 };
 typedef void nb__cast_tile(void *out, const void *in, int64_t n);
@@ -49,12 +58,14 @@ typedef struct nb__isa {
     const char             *name;      /* "reference", "baseline", "v3", "v4" */
     nb__tile *const        *tiles;     /* by row; NULL in "reference" */
     nb__chain_tile *const  *chains;    /* by pattern */
+    nb__series_tile *const *series;
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */
 extern nb__chain_tile *const nb__chains_baseline[], *const nb__chains_v3[], *const nb__chains_v4[]; /* isa/fused.c */
+extern nb__series_tile *const nb__series_baseline, *const nb__series_v3, *const nb__series_v4; /* isa/series.c */
 extern nb__cast_tile *const nb__casts_baseline[][NB__CAST_TYPES], *const nb__casts_v3[][NB__CAST_TYPES],
     *const nb__casts_v4[][NB__CAST_TYPES]; /* isa/cast.c */
 
@@ -112,7 +123,8 @@ enum {
     /* made by peephole.c, the rest of the instruction as it was: */
     NB__CHAIN = -8,      /* the last one of a chain: all of it runs here */
     NB__CHAIN_KEEP = -9, /* another one, whose result is wanted */
-    NB__CHAIN_STEP = -10 /* one whose result stays in registers */
+    NB__CHAIN_STEP = -10, /* one whose result stays in registers */
+    NB__SERIES = -11     /* the last one of a series: all of it runs here; others as in a chain */
 };
 typedef struct nb__instruction {
     int      row;      /* of elementwise.def, or one of the above */
@@ -120,7 +132,7 @@ typedef struct nb__instruction {
     nb_dtype dtype;    /* of the result: f32 or bool (a cast reads any type) */
     int      in[3];
     int      store;    /* which result of the call it is, or -1 */
-    int      chain;    /* NB__CHAIN: which */
+    int      chain;    /* NB__CHAIN, NB__SERIES: which */
     double   p, q;
 } nb__instruction;
 typedef struct nb__region {
@@ -153,6 +165,19 @@ int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, i
 /* Whether value v of a chain is a sum of rows; whether there are any. */
 bool nb__is_chain_sum(const nb__chain *c, int v);
 bool nb__has_chain_sums(const nb__chain *c);
+
+/* A series found among a region's instructions, in values of the region. */
+enum { NB__SERIES_STEPS = 20 };
+typedef struct nb__series_part {
+    short code, other, yes, no, result; /* as nb__series_step; result -1: stays in registers */
+} nb__series_part;
+typedef struct nb__series {
+    short           at; /* the place of its last instruction */
+    short           first, n_steps;
+    nb__series_part step[NB__SERIES_STEPS];
+} nb__series;
+/* Marks the instructions of series in what chains leave; series: room for n / 2 + 1. How many there are. */
+int nb__find_series(nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, nb__series *series);
 
 nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */

@@ -88,6 +88,15 @@ static void run_chain(const tile *t, const nb__chain *c, nb__part part) {
     p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1, c->by_rows ? p->row : t->n[part]);
 }
 
+static void run_series(const tile *t, const nb__series *c, int64_t n) {
+    nb__series_step step[NB__SERIES_STEPS];
+    for (int i = 0; i < c->n_steps; i++) {
+        const nb__series_part *p = &c->step[i];
+        step[i] = (nb__series_step){p->code, t->value[p->other], t->value[p->yes], t->value[p->no], p->result >= 0 ? t->value[p->result] : NULL};
+    }
+    t->job->region->series_tile(step, c->n_steps, t->value[c->first], n);
+}
+
 static void run_instruction(tile *t, int k, void *y) {
     const nb__region_plan *p = t->job->region;
     const nb__instruction *ins = &p->instruction[k];
@@ -95,6 +104,7 @@ static void run_instruction(tile *t, int k, void *y) {
     switch (ins->row) {
     case NB__CAST: p->casts[t->dtype[ins->in[0]]][ins->dtype](y, t->value[ins->in[0]], t->n[ins->part]); return;
     case NB__CHAIN: run_chain(t, &p->chain[ins->chain], ins->part); return;
+    case NB__SERIES: run_series(t, &p->series[ins->chain], t->n[ins->part]); return;
     case NB__CHAIN_KEEP:
     case NB__CHAIN_STEP: return;
     case NB__SUM:

@@ -34,6 +34,7 @@ typedef struct nb__region_plan {
     nb__cast_tile *const (*casts)[NB__CAST_TYPES];
     const struct nb__loops *loops;
     nb__chain_tile *const  *chain_tiles;
+    nb__series_tile        *series_tile;
     nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
     int64_t                 row;           /* elements of a row; 1 when there are none */
     int64_t                 columns;       /* that COLUMN sums keep: the innermost axes */
@@ -41,13 +42,14 @@ typedef struct nb__region_plan {
     int64_t                 pieces;        /* tiles in a row of the innermost axis; 0: a tile has whole units */
     int64_t                 n_tiles, groups;
     size_t                  thread_bytes, partial_at;
-    int                     n_in, n_instructions, n_out, n_sums, n_chains;
+    int                     n_in, n_instructions, n_out, n_sums, n_chains, n_series;
     nb__region_array       *array;         /* operands, then results */
     int                     n_moving, *moving;   /* arrays to be found or copied for each tile */
     int                     n_leaving, *leaving; /* instructions whose result is copied out of a row */
     bool                    needs_index;         /* some array that moves is not dense */
     nb__region_sum         *sum;
     nb__chain              *chain;
+    nb__series             *series;
     int                    *sum_of;        /* of each instruction: its nb__region_sum, or -1 */
     size_t                 *value_row;     /* of each instruction: as array.row, when its result is not written in place */
     nb__instruction        *instruction;

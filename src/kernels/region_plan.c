@@ -164,6 +164,14 @@ static void assign_rows(nb__region_plan *r) {
     for (int i = 0; i < r->n_chains; i++)
         for (int v = 0; v < r->chain[i].operands; v++)
             last[r->chain[i].value[v]] = (int)most(last[r->chain[i].value[v]], r->chain[i].at);
+    for (int i = 0; i < r->n_series; i++) {
+        const nb__series *s = &r->series[i];
+        last[s->first] = (int)most(last[s->first], s->at);
+        for (int k = 0; k < s->n_steps; k++) {
+            const short in[] = {s->step[k].other, s->step[k].yes, s->step[k].no};
+            for (int m = 0; m < 3; m++) last[in[m]] = (int)most(last[in[m]], s->at);
+        }
+    }
     for (int k = 0; k < r->n_instructions; k++) /* results that are not in place are written after the last instruction */
         if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
     for (int k = 0; k < r->n_instructions; k++) {
@@ -209,6 +217,11 @@ static void find_fixed(nb__region_plan *r) {
             const nb__instruction *ins = &r->instruction[k];
             if (ins->row > NB__CHAIN && (ins->in[0] == i || ins->in[1] == i || ins->in[2] == i)) is_free = false;
         }
+        for (int s = 0; s < r->n_series; s++)
+            for (int k = 0; k < r->series[s].n_steps; k++) {
+                const nb__series_part *p = &r->series[s].step[k];
+                if (r->series[s].first == i || p->other == i || p->yes == i || p->no == i) is_free = false;
+            }
         if (!is_free) continue;
         a->in_place = a->once = a->is_fixed = true;
         a->is_one = is_one;
@@ -364,10 +377,11 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
     size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
     char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + 2 * sizeof(int)) +
-                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + (size_t)n * sizeof(nb__chain));
+                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + (size_t)n * sizeof(nb__chain) +
+                                     (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains,
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains, .series_tile = *isa->series,
                            .casts = isa->casts, .n_in = n_in, .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
@@ -376,7 +390,8 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     r->sum_of = (int *)(r->value_row + room);
     r->leaving = r->sum_of + room;
     r->moving = r->leaving + room;
-    r->chain = (nb__chain *)(r->moving + arrays); /* of numbers no wider than int */
+    r->chain = (nb__chain *)(r->moving + arrays); /* of numbers no wider than int, as are series */
+    r->series = (nb__series *)(r->chain + n);
     memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
     for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
     for (int k = 0; k < n; k++) {
@@ -389,6 +404,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     copy_instructions(r, what);
     put_off_row_work(r);
     r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->row >= LONG_ROW, r->chain);
+    r->n_series = nb__find_series(r->instruction, n_in, r->in_dtype, r->n_instructions, r->series);
     for (int64_t tile = TILE; lay_out(r, call, tile) > CACHE && tile > LEAST_TILE;) tile /= 2;
     if (is_better_by_rows(r)) lay_out(r, call, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     list_work(r);

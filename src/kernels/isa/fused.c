@@ -1,31 +1,7 @@
 /* fused.c: the chains of fused.def as loops over n contiguous elements, made of the formulas of their rows; row by row where sums of
  * rows are among the steps, or operands have one element for a row. */
-#include "kernels.h"
+#include "rows.h"
 #include "sums.h"
-#include "vmath.h"
-
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* The rows as functions. */
-#define FUNCTION_F_SAME ROW_FUNCTION
-#define FUNCTION_N_SAME ROW_FUNCTION
-#define FUNCTION_F_BOOL NO_FUNCTION
-#define FUNCTION_A_BOOL NO_FUNCTION
-#define FUNCTION_B_BOOL NO_FUNCTION
-#define FUNCTION_W_SAME NO_FUNCTION
-#define NO_FUNCTION(...)
-#define ROW_FUNCTION(name, formula) \
-    static inline __attribute__((unused)) vector name##_row(vector a, vector b, vector p, vector q) { \
-        (void)b, (void)p, (void)q; \
-        return formula; \
-    }
-#define ROW(name, operands, parameters, types, result, formula, ...) FUNCTION_##types##_##result(name, formula)
-#include "elementwise.def"
-#undef ROW
 
 /* How many values each chain has, and how many sums. */
 #define STEP(row, a, b) +1
