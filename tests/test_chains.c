@@ -46,7 +46,8 @@ static uint32_t draw(void) {
 }
 
 static bool has_one_operand(int row) {
-    return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh || row == NB__ROW_exp;
+    return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh || row == NB__ROW_exp ||
+           row == NB__ROW_gelu_tanh;
 }
 
 /* The instructions of pattern k, sums and products in either order; every KEEP is a result. How many results. */

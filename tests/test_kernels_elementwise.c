@@ -95,9 +95,11 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
         double v[3] = {0};
         for (int k = 0; k < rows[row].operands; k++) v[k] = element(row, k, &in[k], i);
         double expected = nb__row_real(row, v[0], v[1], v[2], p, q), got = makes_bool(row) ? out.b[i] : out.f[i];
+        double spare = rows[row].types == 'F' && rows[row].operands == 1 ? 0x1p-22 : 0;
+        if (row == NB__ROW_gelu_tanh_grad) spare = 0x1p-22 * fabs(v[1]);
         bool   good = makes_bool(row) || !isfinite((float)expected)
                           ? same_edge((float)got, expected)
-                          : fabs(got - expected) <= 4 * ulp(expected) + 0x1p-22 * (rows[row].types == 'F' && rows[row].operands == 1);
+                          : fabs(got - expected) <= 4 * ulp(expected) + spare;
         if (!good) fail_msg("%s %s(%a, %a, %a) is %a, not %a", isa->name, rows[row].name, v[0], v[1], v[2], got, expected);
         /* The same bits wherever an element stands. */
         const void *alone[3] = {NULL, NULL, NULL};

@@ -156,6 +156,7 @@ static const two twos[] = {
     {"minimum", nb_minimum},
     {"maximum", nb_maximum},
     {"atan2", nb_atan2},
+    {"gelu_tanh_grad", nb_gelu_tanh_grad},
     {"equal", nb_equal},
     {"not_equal", nb_not_equal},
     {"less", nb_less},

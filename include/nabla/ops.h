@@ -82,6 +82,7 @@ NB_API nb_tensor *nb_elu(nb_tensor *x, double alpha);             /* x > 0 ? x :
 NB_API nb_tensor *nb_selu(nb_tensor *x);                          /* scaled ELU                   Klambauer et al., 2017 */
 NB_API nb_tensor *nb_gelu(nb_tensor *x);                          /* x Phi(x) = x/2 (1 + erf(x/sqrt 2))   Hendrycks & Gimpel, 2016 */
 NB_API nb_tensor *nb_gelu_tanh(nb_tensor *x);                     /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+NB_API nb_tensor *nb_gelu_tanh_grad(nb_tensor *x, nb_tensor *dy); /* its derivative at x times dy */
 NB_API nb_tensor *nb_silu(nb_tensor *x);                          /* x sigmoid(x) */
 NB_API nb_tensor *nb_softplus(nb_tensor *x);                      /* log(1 + e^x) */
 NB_API nb_tensor *nb_softsign(nb_tensor *x);                      /* x / (1 + |x|) */

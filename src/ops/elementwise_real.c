@@ -55,6 +55,13 @@ static double LOG1P_EXP(double a) { return log1p(exp(a)); } /* a <= 0 */
 
 static double TANH_SOFTPLUS(double a) { return tanh(fmax(a, 0) + log1p(exp(-fabs(a)))); }
 
+/* The derivative of gelu_tanh. Beyond 30 it is 0 or 1. */
+static double GELU_TANH_SLOPE(double x) {
+    const double k = 1.5957691216057307117, h = 0.044715;
+    double       t = x > 30 ? 30 : x < -30 ? -30 : x, s = SIGMOID(k * t * (1 + h * t * t));
+    return s + t * s * SIGMOID(-k * t * (1 + h * t * t)) * k * (1 + 3 * h * t * t);
+}
+
 double nb__row_real(int row, double a, double b, double c, double p, double q) {
     switch (row) {
 #define ROW(name, operands, parameters, types, result, formula, ...) \
