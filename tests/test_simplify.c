@@ -403,6 +403,67 @@ static void test_pools_go_first(void **state) {
     assert_true(count_rows(p, whole) > 0);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------------ lookups */
+
+enum { CHOSEN = 60 };
+
+/* An index [6,10] of rows below `rows`. */
+static nb_tensor *index_below(int64_t rows) {
+    nb_tensor *index = nb_input(nb, "index", NB_I64, nb_shape(6, 10));
+    int64_t    v[CHOSEN];
+    for (int i = 0; i < CHOSEN; i++) v[i] = i * i % rows;
+    assert_true(nb_set(index, v, sizeof v));
+    return index;
+}
+
+/* How many products have as many rows, columns or inner terms as rows were chosen. */
+static int count_large(const nb_program *p) {
+    int n = 0;
+    for (int i = 0; i < p->n_nodes; i++) {
+        const nb__node *m = &p->node[i];
+        if (m->is_dead || m->source != NB__COMPUTED || m->op != &nb__op_matmul) continue;
+        n += m->shape.size[0] == CHOSEN || m->shape.size[1] == CHOSEN || p->node[m->in[1]].shape.size[0] == CHOSEN;
+    }
+    return n;
+}
+
+/* Rows of a table times W, and both gradients: as they are chosen, or with the index's second axis first. */
+static nb_list look_up(int64_t rows, int64_t width, bool turned, bool learns) {
+    nb_tensor *table = input(nb_shape(rows, width)), *w = input(nb_shape(width, 24)), *x = nb_index_select(table, 0, index_below(rows));
+    nb_tensor *y = nb_matmul(nb_reshape(turned ? nb_transpose(x, 0, 1) : x, nb_shape(CHOSEN, width)), w);
+    if (!learns) return nb_list_of(nb, y);
+    nb_tensor *loss = total(nb_mul(nb_square(y), input(nb_shape(CHOSEN, 24))));
+    return nb_list_of(nb, y, gradient(loss, table), gradient(loss, w));
+}
+
+static void test_lookups(void **state) {
+    (void)state;
+    for (int turned = 0; turned < 2; turned++) {
+        assert_int_equal(count_large(compare(look_up(8, 40, turned, false), 0)), 0);
+        assert_int_equal(count_large(compare(look_up(8, 40, turned, true), 1e-5)), 0);
+    }
+    /* Not where the table is high or narrow, where another axis is chosen from, or where others read what would be added up. */
+    assert_int_equal(count_large(compare(look_up(31, 40, true, true), 1e-5)), 3);
+    assert_int_equal(count_large(compare(look_up(8, 31, true, true), 1e-5)), 3);
+    nb_tensor *table = input(nb_shape(CHOSEN, 8)), *w = input(nb_shape(60, 24)), *g = input(nb_shape(CHOSEN, 24)), *b = input(nb_shape(24, 40));
+    nb_tensor *across = nb_matmul(nb_reshape(nb_index_select(table, 1, index_below(8)), nb_shape(60, CHOSEN)), w);
+    assert_int_equal(count_large(same_bits(across)), 1);
+    nb_tensor *product = nb_matmul(g, b), *places = nb_expand(nb_reshape(index_below(8), nb_shape(CHOSEN, 1)), nb_shape(CHOSEN, 40));
+    nb_tensor *sums = nb_scatter_add(zeros(nb_shape(8, 40)), 0, places, product);
+    assert_int_equal(count_large(compare(nb_list_of(nb, sums), 1e-5)), 0);
+    assert_int_equal(count_large(compare(nb_list_of(nb, sums, product), 1e-5)), 1);
+    assert_int_equal(count_large(compare(nb_list_of(nb, nb_scatter_add(input(nb_shape(8, 40)), 0, places, product)), 1e-5)), 1);
+    /* An index out of range is told as before. */
+    nb_tensor  *index = nb_input(nb, "index", NB_I64, nb_shape(CHOSEN)), *rows = nb_index_select(input(nb_shape(8, 40)), 0, index);
+    nb_program *p = compile(nb_list_of(nb, nb_matmul(rows, input(nb_shape(40, 24)))), "all");
+    int64_t     v[CHOSEN] = {[17] = 8};
+    assert_int_equal(count_large(p), 0);
+    assert_true(nb_set(index, v, sizeof v));
+    assert_false(nb_run(p));
+    assert_non_null(strstr(nb_error(nb), "index 8 is outside 0..7"));
+    nb_error_clear(nb);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------------- attention */
 
 /* Heads side by side again, [N,T,heads d]: the products write them there, so that no copy is made. */
@@ -473,6 +534,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_folded_norms, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_norms_that_stay, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_pools_go_first, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_lookups, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_heads, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_watched, open_context, close_context),

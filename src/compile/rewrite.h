@@ -13,7 +13,8 @@ enum {
     NB__LOCAL,    /* rules that look at a node and its operands */
     NB__PARTS,    /* sums of parts become concats */
     NB__PRODUCTS, /* sums of products become one product; norms are folded into weights */
-    NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind */
+    NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind; tables are multiplied instead of
+                   * rows chosen from them */
     NB__LEVELS
 };
 
@@ -78,5 +79,6 @@ int nb__products_rule(nb__rewrite *r, int n, int *term,
                       const bool *once);    /* products.c: of the terms of a sum; how many are left */
 int nb__norm_rule(nb__rewrite *r, int old); /* norms.c */
 int nb__pool_rule(nb__rewrite *r, int old); /* pools.c */
+int nb__lookup_rule(nb__rewrite *r, int old); /* lookups.c */
 
 #endif
