@@ -20,6 +20,7 @@ typedef struct builder {
     int           n_pool, calls;
     const nb_op  *op;
     nb_dims       shape; /* of the operands of an elementwise operator */
+    double        joins; /* random_items.h: how often items are joined */
     nb_optimizer *optimizer;
 } builder;
 
@@ -172,24 +173,35 @@ static void *contents(builder *b, nb_dtype dtype, int64_t n) {
     return data;
 }
 
+static nb_tensor *make_leaf(builder *b, nb_dims shape) {
+    nb_tensor *x = nb_input(b->nb, "x", b->real, shape);
+    void      *data = contents(b, b->real, nb_count(x));
+    nb_set(x, data, nb_bytes(x));
+    free(data);
+    return x;
+}
+
+static void make_params(builder *b, int64_t width) {
+    nb_dims shape[PARAMS] = {nb_shape(3, 2), nb_shape(width), nb_shape(1 + below(b, 6), width)};
+    for (int i = 0; i < PARAMS; i++) {
+        void *data = contents(b, b->real, nb__dims_count(shape[i]));
+        b->param[i] = nb_param(b->nb, "p", nb_from(b->nb, b->real, shape[i], data));
+        free(data);
+    }
+}
+
 static void make_leaves(builder *b) {
     for (int i = 0; i < LEAVES; i++) {
         nb_dims shape = {.rank = i == 0 ? 2 : below(b, 5)};
         for (int k = 0; k < shape.rank; k++)
             shape.size[k] = i == 0 || chance(b, 0.97) ? 1 + below(b, chance(b, 0.1) ? 40 : 6) : 0;
-        b->leaf[i] = b->pool[b->n_pool++] = nb_input(b->nb, "x", b->real, shape);
-        void *data = contents(b, b->real, nb_count(b->leaf[i]));
-        nb_set(b->leaf[i], data, nb_bytes(b->leaf[i]));
-        free(data);
+        b->leaf[i] = b->pool[b->n_pool++] = make_leaf(b, shape);
     }
-    int64_t width = b->leaf[0]->shape.size[1];
-    nb_dims shape[PARAMS] = {nb_shape(3, 2), nb_shape(width), nb_shape(1 + below(b, 6), width)};
-    for (int i = 0; i < PARAMS; i++) {
-        void *data = contents(b, b->real, nb__dims_count(shape[i]));
-        b->param[i] = b->pool[b->n_pool++] = nb_param(b->nb, "p", nb_from(b->nb, b->real, shape[i], data));
-        free(data);
-    }
+    make_params(b, b->leaf[0]->shape.size[1]);
+    for (int i = 0; i < PARAMS; i++) b->pool[b->n_pool++] = b->param[i];
 }
+
+#include "random_items.h"
 
 /* What changes the parameters: an optimiser's step, or a plain assign, or none. */
 static void add_updates(builder *b, nb_tensor *loss, nb_tensor **root, int *n) {
@@ -213,8 +225,9 @@ static void add_updates(builder *b, nb_tensor *loss, nb_tensor **root, int *n) {
 }
 
 /* Grows a graph. Its roots: some nodes, gradients of a sum of them for leaves and parameters, the sum, second derivatives at times, and
- * assigns. At times a view of a root, and one root twice. */
+ * assigns. At times a view of a root, and one root twice. Or one of items that keep apart. */
 static nb_list build(builder *b, bool assigns) {
+    if (chance(b, 0.2)) return build_items(b);
     nb_context *nb = b->nb;
     nb_tensor  *root[MAX_ROOTS];
     int         n = 0, size = 5 + (int)below(b, 50);

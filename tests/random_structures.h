@@ -58,6 +58,21 @@ static nb_tensor *rows(builder *b) {
     return chance(b, 0.3) ? activation(b, x) : x;
 }
 
+/* A norm over a middle axis, seen through a permute, for a scan and for elementwise work. */
+static nb_tensor *middle_norm(builder *b, nb_tensor *x) {
+    nb_dims order = {.rank = x->shape.rank};
+    int     last = (int)order.rank - 1;
+    for (int i = 0; i <= last; i++) order.size[i] = i;
+    if (last >= 2) order.size[last] = last - 1, order.size[last - 1] = last;
+    nb_tensor *y = nb_permute(x, order);
+    nb_dims    a = nb_axes(last >= 2 ? 1 + below(b, last - 1) : last);
+    y = nb_mul(nb_sub(y, nb_mean(y, a, true)), nb_rsqrt(nb_add(nb_var(y, a, true, 0), number(b, 0.1))));
+    if (chance(b, 0.3)) return y;
+    return nb_add(nb_cumsum(y, 1 + (int)below(b, last)), nb_tanh(y));
+}
+
+static nb_tensor *middle(builder *b) { return middle_norm(b, operand(b, some_shape(b, 3 + (int)below(b, 2)))); }
+
 /* Statistics of columns (a batch norm, a bias gradient), that feed back into the elements or stand by themselves. */
 static nb_tensor *columns(builder *b) {
     nb_tensor *x = operand(b, some_shape(b, 2 + (int)below(b, 3)));
@@ -287,5 +302,5 @@ static nb_tensor *large(builder *b) {
 
 static nb_tensor *(*const structures[])(builder *b) = {rows,   rows,  columns, both_ways, a_loss, recurrence, attention,
                                                        image,  image, dense,   seams,     views,  embedding,  sum_of_products,
-                                                       choice, large};
+                                                       choice, large, middle};
 enum { STRUCTURES = sizeof structures / sizeof *structures };

@@ -4,7 +4,8 @@
  *
  * Programs run more than once from the start: with assigns that change parameters, and with other inputs. Results are compared by the scaled
  * residual of LAPACK's tests: the difference in units of eps times the largest element, or, for a graph that enlarges rounding errors
- * by itself, in units of what the reference is off by (random_shrink.h). A rerun must give the same bits, and so must another number of threads. */
+ * by itself, in units of what the reference is off by (random_shrink.h). A rerun must give the same bits, and so must another number of threads.
+ * Batches whose items keep apart run in blocks of a few items. */
 #include "random_graph.h"
 #include "random_run.h"
 #include "random_shrink.h"
@@ -20,7 +21,7 @@ typedef struct machine {
 } machine;
 
 static int     ill_conditioned, fewest_nodes = 1 << 30, most_nodes;
-static int64_t n_programs;
+static int64_t n_programs, n_in_blocks;
 
 /* -------------------------------------------------------------------------------------------------------------------- which passes */
 
@@ -108,6 +109,7 @@ static bool check_variant(trial *t, const char *passes) {
     residual       r = ran ? compare(&got, t->want, t->eps, NULL) : (residual){INFINITY, 0, 0};
     bool           needs_own = ran && r.ratio > MOST && same_form(&got, t->want);
     n_programs++;
+    n_in_blocks += p && nb_program_describe(p).blocks > 1;
     if (needs_own) r = compare(&got, t->want, t->eps, own_error_of(t));
     if (r.ratio > MOST) describe(t, passes, &r, &got);
     nb_error_clear(t->fast.nb);
@@ -168,6 +170,7 @@ static void report(trial *t, const char *passes) {
     printf("  again: test_random_graphs 1 %llu\n", (unsigned long long)t->seed);
     duel d = {nb_open(&(nb_options){.kernels = "reference"}), nb_open(&(nb_options){.kernels = nb_kernels(t->context)}), passes,
               t->eps, t->runs};
+    d.fast->block_items = t->context->block_items;
     nb_error_clear(t->fast.nb);
     shrink(&t->fast, &d);
     nb_close(d.reference);
@@ -227,6 +230,8 @@ int main(int argc, char **argv) {
     m.fast[1] = nb_open(&(nb_options){.threads = 3});
     m.fast[2] = nb_open(&(nb_options){.kernels = "baseline"});
     m.fast[3] = nb_open(&(nb_options){.kernels = nb__isa_find("v3") ? "v3" : "baseline"});
+    for (int i = 0; i < CONTEXTS; i++)
+        m.fast[i]->block_items = i < 2 ? 3 : i == 2 ? 1 : 8; /* the first two are to have the same bits */
     list_operators(m.reference);
     list_variants(&m);
     for (int64_t i = 0; i < graphs && failed < 20; i++) {
@@ -238,8 +243,9 @@ int main(int argc, char **argv) {
         printf("%s %lld  ", op_list[k]->name, (long long)op_count[k]);
         if (op_count[k] < 20 && graphs >= 2000) printf("(rare)  "), rare++;
     }
-    printf("\ngraphs of %d to %d nodes, %lld programs; %d graphs with differences above %g eps\n", fewest_nodes, most_nodes,
-           (long long)n_programs, ill_conditioned, MOST);
+    if (graphs >= 1000 && n_in_blocks < graphs / 10) rare++;
+    printf("\ngraphs of %d to %d nodes, %lld programs, %lld in blocks; %d graphs with differences above %g eps\n", fewest_nodes,
+           most_nodes, (long long)n_programs, (long long)n_in_blocks, ill_conditioned, MOST);
     for (int i = 0; i < CONTEXTS; i++) nb_close(m.fast[i]);
     nb_close(m.spare);
     nb_close(m.reference);

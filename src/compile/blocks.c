@@ -112,8 +112,9 @@ bool nb__cut_blocks(nb_program *p, bool cuts) {
     int64_t items, blocks = 0;
     bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items);
     if (is_free) {
-        double block = MOST_BYTES / (bytes_an_item(p, items) + 1);
-        if (block >= LEAST_ITEMS && block < (double)items) blocks = (items + (int64_t)block - 1) / (int64_t)block;
+        double block = p->nb->block_items, most = MOST_BYTES / (bytes_an_item(p, items) + 1);
+        if (!p->nb->block_items && most >= LEAST_ITEMS) block = most;
+        if (block >= 1 && block < (double)items) blocks = (items + (int64_t)block - 1) / (int64_t)block;
     }
     for (int i = 0; i < p->n_nodes; i++) p->node[i].by_item &= blocks > 1;
     if (blocks < 2) return true;

@@ -111,6 +111,7 @@ struct nb_context {
     bool        pool_is_own;
     const struct nb__isa *isa; /* which kernels (kernels.h) */
     void       *cache;         /* programs of nb_eval (run.h) */
+    int         block_items;   /* of a batch that runs in blocks (blocks.c); 0: what the caches hold. Tests set it */
     nb_program *inert;         /* what nb_compile returns when there is no memory for a program */
 };
 
