@@ -165,6 +165,10 @@ static void test_passes(void **state) {
     nb_compile_options wrong = {.passes = "fuse,fussy"};
     assert_false(nb_run(nb_compile_with(nb, nb_list_of(nb, nb_neg(w_all)), &wrong)));
     assert_non_null(strstr(nb_error(nb), "\"fussy\" is none of simplify"));
+    nb_error_clear(nb);
+    wrong.passes = "none,fuse";
+    assert_false(nb_run(nb_compile_with(nb, nb_list_of(nb, nb_neg(w_all)), &wrong)));
+    assert_non_null(strstr(nb_error(nb), "passes: \"none\" stands alone, without other words"));
     nb_close(nb);
 }
 

@@ -121,11 +121,20 @@ static void wrong_contractions(void **state) {
     expect(nb_matmul(f(2, 2, 3), f(3, 3, 2)), "matmul: [2,2,3] x [3,3,2]: the leading sizes do not broadcast");
     expect(nb_matmul(b(2, 2), b(2, 2)), "matmul: takes numbers, not bool; convert with nb_cast");
     expect(nb_embedding(f(4), i(2)), "embedding: the weight is [4]; it must be [count,features]");
+    expect(nb_embedding(i(4, 2), i(2)), "embedding: the weight is i64; it must be f32 or f64: convert with nb_cast");
     expect(nb_embedding(f(4, 2), f(2)), "embedding: takes whole numbers, i32 or i64, got f32; convert with nb_cast");
     expect(nb_attention(f(2, 3), f(4, 5), f(4, 2), NULL),
            "attention: q [2,3], k [4,5], v [4,2]: they must be [...,T,d], [...,S,d] and [...,S,e]");
     expect(nb_attention(f(2, 3), f(4, 3), f(3, 2), NULL),
            "attention: q [2,3], k [4,3], v [3,2]: they must be [...,T,d], [...,S,d] and [...,S,e]");
+    expect(nb_attention(f(2, 2, 3), f(3, 4, 3), f(4, 2), NULL),
+           "attention: q [2,2,3], k [3,4,3], v [4,2]: the leading sizes do not broadcast");
+    expect(nb_attention(f(2, 2, 3), f(4, 3), f(3, 4, 2), NULL),
+           "attention: q [2,2,3], k [4,3], v [3,4,2]: the leading sizes do not broadcast");
+    expect(nb_attention(f(2, 3), f(4, 3), f(4, 2), &(nb_attention_options){.mask = i(2, 4)}),
+           "attention: the mask is i64; it must be bool or, as q, f32: convert with nb_cast");
+    expect(nb_attention(f(2, 3), f(4, 3), f(4, 2), &(nb_attention_options){.scale = NAN}),
+           "attention: the scale is nan; it must be finite");
     expect(nb_attention(f(2, 3), f(4, 3), d(4, 2), NULL), "attention: the operands are f32 and f64; convert one with nb_cast");
     expect(nb_lstm(f(2, 3), f(8, 3), f(8, 2), NULL, NULL), "lstm: takes a batch of sequences [N,T,features], got [2,3]");
     expect(nb_lstm(f(2, 3, 4), f(8, 3), f(8, 2), NULL, NULL),

@@ -48,6 +48,15 @@ static const struct {
     {"residual(relu), embedding 5 4", {1, {4}}, "it must come first"},
     {"lstm 4", {1, {4}}, "net, layer 0, lstm: cannot take [4]: it takes [steps,features]: put embedding before it"},
     {"positions", {1, {4}}, "put embedding before it"},
+    {"positions",
+     {2, {0, 4}},
+     "net, layer 0, positions: an item has 0 steps of 4 features; at least 1 of each\n    positions\n    ^"},
+    {"attention 3", {2, {5, 0}}, "net, layer 0, attention: an item has 0 features; at least 1 of them\n    attention 3\n    ^"},
+    {"embedding 5 4, batchnorm",
+     {1, {3}},
+     "net, layer 1, batchnorm: cannot take a sequence [3,4]: it would treat each step as a channel, not each feature"},
+    {"prelu each=channel", {2, {5, 4}}, "cannot take a sequence [5,4]"},
+    {"channeldropout", {2, {5, 4}}, "cannot take a sequence [5,4]"},
     {"attention 3", {2, {5, 4}}, "net, layer 0, attention: 4 features do not divide into 3 heads\n    attention 3\n    ^"},
     {"transformer 2 hiden=4", {2, {5, 4}}, "it has no option 'hiden'; did you mean 'hidden'?"},
     {"transformer 2 causal=maybe", {2, {5, 4}}, "causal is 'maybe'; it must be yes or no"},
@@ -138,6 +147,8 @@ static void test_errors(void **state) {
     expect_error(nb, "is more than this machine can address");
     assert_null(nb_layer_attention(nb, 5, 2, true, true));
     expect_error(nb, "attention: 5 features do not divide into 2 heads");
+    assert_null(nb_layer_attention(nb, 0, 1, true, true));
+    expect_error(nb, "attention: 0 features and 1 heads; at least 1 of each");
     assert_null(nb_layer_transformer(nb, 6, 4, 0, true));
     expect_error(nb, "attention: 6 features do not divide into 4 heads");
     nb_close(nb);

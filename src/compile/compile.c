@@ -1,5 +1,6 @@
 /* compile.c: the passes one after the other. */
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,11 +43,10 @@ const char *nb__pass_name(int i) { return i >= 0 && i < PASSES ? pass[i].name : 
 
 static void unknown_pass(nb_context *nb, int n, const char *word) {
     char known[256] = "";
-    for (int i = 0; i < PASSES; i++) {
-        strcat(known, pass[i].name);
-        strcat(known, ", ");
-    }
-    nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of %sall, none", n, word, known);
+    for (int i = 0; i < PASSES; i++) snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", pass[i].name);
+    bool is_alone = (n == 3 && !strncmp(word, "all", 3)) || (n == 4 && !strncmp(word, "none", 4));
+    if (is_alone) nb_fail(nb, NB_INVALID, "passes: \"%.*s\" stands alone, without other words: or list some of %s", n, word, known);
+    else nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of %s, nor all or none", n, word, known);
 }
 
 /* Comma-separated passes; the reference kernels get none. */

@@ -102,7 +102,7 @@ nb_layer *nb__read_dropout(nb__reader *r) { return nb_layer_dropout(r->nb, nb__r
 
 nb_layer *nb__read_channeldropout(nb__reader *r) {
     double p = nb__read_probability(r);
-    if (!nb__read_rank(r, 2, NB_MAX_RANK, "after flatten there are no channels: use dropout")) return NULL;
+    if (!nb__read_rank(r, 2, NB_MAX_RANK, "after flatten there are no channels: use dropout") || !nb__read_channels(r)) return NULL;
     return nb_layer_dropout_channels(r->nb, p);
 }
 
@@ -137,6 +137,6 @@ nb_layer *nb_layer_prelu(nb_context *nb, int64_t features) {
 
 nb_layer *nb__read_prelu(nb__reader *r) {
     bool each = nb__option_word(r, "each", "channel");
-    if (!nb__read_rank(r, 1, NB_MAX_RANK, "it needs features")) return NULL;
+    if (!nb__read_rank(r, 1, NB_MAX_RANK, "it needs features") || (each && !nb__read_channels(r))) return NULL;
     return nb_layer_prelu(r->nb, each ? r->shape.size[0] : 1);
 }

@@ -116,6 +116,7 @@ double  nb__option_real(nb__reader *r, const char *name, double otherwise, doubl
 bool    nb__option_flag(nb__reader *r, const char *name, bool otherwise); /* yes or no */
 /* The item must have that many axes; `remedy` says what to do else. */
 bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy);
+bool nb__read_channels(nb__reader *r); /* an item's first axis is channels: not [steps,features] */
 /* The items must be whole numbers: the net's own become such, if no layer came before. */
 bool nb__read_indices(nb__reader *r);
 /* "[32,14,14]", in memory of the caller */

@@ -124,7 +124,7 @@ nb_layer *nb__read_batchnorm(nb__reader *r) {
     nb_norm_options o = {.eps = none_if_zero(nb__option_real(r, "eps", 1e-5, 0, 1e3)),
                          .momentum = none_if_zero(nb__option_real(r, "momentum", 0.1, 0, 1)),
                          .plain = !nb__option_flag(r, "affine", true)};
-    if (!nb__read_rank(r, 1, NB_MAX_RANK - 1, "it needs features")) return NULL;
+    if (!nb__read_rank(r, 1, NB_MAX_RANK - 1, "it needs features") || !nb__read_channels(r)) return NULL;
     return nb_layer_batch_norm(r->nb, r->shape.size[0], &o);
 }
 

@@ -227,3 +227,12 @@ bool nb__read_rank(nb__reader *r, int low, int high, const char *remedy) {
                    nb__shape_text(r->shape, text, sizeof text), remedy);
     return false;
 }
+
+bool nb__read_channels(nb__reader *r) {
+    if (r->failed) return false;
+    if (r->shape.rank != 2) return true;
+    char text[128];
+    nb__read_error(r, r->word, "cannot take a sequence %s: it would treat each step as a channel, not each feature",
+                   nb__shape_text(r->shape, text, sizeof text));
+    return false;
+}

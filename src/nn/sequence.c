@@ -74,6 +74,11 @@ nb_layer *nb_layer_positions(nb_context *nb, int64_t steps, int64_t features) {
 
 nb_layer *nb__read_positions(nb__reader *r) {
     if (!nb__read_rank(r, 2, 2, EMBED_FIRST)) return NULL;
+    if (r->shape.size[0] < 1 || r->shape.size[1] < 1) {
+        nb__read_error(r, r->word, "an item has %lld steps of %lld features; at least 1 of each", (long long)r->shape.size[0],
+                       (long long)r->shape.size[1]);
+        return NULL;
+    }
     return nb_layer_positions(r->nb, r->shape.size[0], r->shape.size[1]);
 }
 
@@ -91,7 +96,7 @@ nb_layer *nb_layer_lstm(nb_context *nb, int64_t in, int64_t hidden, bool bias) {
     if (in < 1 || hidden < 1)
         nb_fail(nb, NB_INVALID, "lstm: %lld features in and %lld hidden; at least 1 of each", (long long)in, (long long)hidden);
     nb_layer *l = nb__layer_begin(nb, &lstm, 4, 0);
-    int64_t gates = times(hidden, 4);
+    int64_t   gates = times(hidden, 4);
     nb__layer_slot(l, "weight_ih_l0", NB__WEIGHT, nb_shape(gates, in), 0);
     nb__layer_slot(l, "weight_hh_l0", NB__WEIGHT, nb_shape(gates, hidden), 0);
     if (bias) nb__layer_slot(l, "bias_ih_l0", NB__WEIGHT, nb_shape(gates), 0);
@@ -139,7 +144,10 @@ static const nb__layer_kind attention = {"attention", sizeof(attention_layer), a
 
 /* Drawn in PyTorch's order: the output's weight and a bias that then becomes 0, and the input's weight last. */
 nb_layer *nb_layer_attention(nb_context *nb, int64_t features, int64_t heads, bool causal, bool bias) {
-    if (features < 1 || heads < 1 || features % heads)
+    if (features < 1 || heads < 1)
+        nb_fail(nb, NB_INVALID, "attention: %lld features and %lld heads; at least 1 of each", (long long)features,
+                (long long)heads);
+    else if (features % heads)
         nb_fail(nb, NB_INVALID, "attention: %lld features do not divide into %lld heads", (long long)features, (long long)heads);
     nb_layer *l = nb__layer_begin(nb, &attention, 4, 0);
     if (l) ((attention_layer *)l)->heads = heads;
@@ -159,7 +167,9 @@ nb_layer *nb_layer_attention(nb_context *nb, int64_t features, int64_t heads, bo
 static bool heads_fit(nb__reader *r, int64_t heads) {
     if (!nb__read_rank(r, 2, 2, EMBED_FIRST)) return false;
     int64_t features = r->shape.size[1];
-    if (features % heads)
+    if (features < 1)
+        nb__read_error(r, r->word, "an item has %lld features; at least 1 of them", (long long)features);
+    else if (features % heads)
         nb__read_error(r, r->word, "%lld features do not divide into %lld heads", (long long)features, (long long)heads);
     return !r->failed;
 }

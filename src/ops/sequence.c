@@ -13,6 +13,9 @@ nb_tensor *nb_embedding(nb_tensor *weight, nb_tensor *index) {
     if (weight->shape.rank != 2)
         return nb_fail(nb, NB_INVALID, "embedding: the weight is %s; it must be [count,features]",
                        nb__dims_text(weight->shape).at);
+    if (!nb__is_float(weight->dtype))
+        return nb_fail(nb, NB_INVALID, "embedding: the weight is %s; it must be f32 or f64: convert with nb_cast",
+                       nb_dtype_name(weight->dtype));
     if (index->dtype != NB_I32 && index->dtype != NB_I64)
         return nb_fail(nb, NB_INVALID, "embedding: takes whole numbers, i32 or i64, got %s; convert with nb_cast",
                        nb_dtype_name(index->dtype));
@@ -42,14 +45,26 @@ const nb_op nb__op_embedding = {
 
 /* ----------------------------------------------------------------------------------------------------------------------- attention */
 
+/* The axes of x before its matrix; broadcast with those of `with`, if it has some that fit. */
+static bool joins_leading(nb_dims *with, nb_dims x) {
+    x.rank -= 2;
+    return nb__broadcast(*with, x, with);
+}
+
 static bool attention_fits(nb_context *nb, const nb_tensor *q, const nb_tensor *k, const nb_tensor *v) {
-    nb_dims a = q->shape, b = k->shape, c = v->shape;
-    bool    matrices = a.rank >= 2 && b.rank >= 2 && c.rank >= 2;
-    if (matrices && a.size[a.rank - 1] == b.size[b.rank - 1] && b.size[b.rank - 2] == c.size[c.rank - 2])
-        return nb__check_product(nb, "attention", q, k, false) && nb__check_product(nb, "attention", q, v, false);
-    nb_fail(nb, NB_INVALID, "attention: q %s, k %s, v %s: they must be [...,T,d], [...,S,d] and [...,S,e]", nb__dims_text(a).at,
-            nb__dims_text(b).at, nb__dims_text(c).at);
-    return false;
+    nb_dims a = q->shape, b = k->shape, c = v->shape, leading = {.rank = 0};
+    if (a.rank < 2 || b.rank < 2 || c.rank < 2 || a.size[a.rank - 1] != b.size[b.rank - 1] ||
+        b.size[b.rank - 2] != c.size[c.rank - 2]) {
+        nb_fail(nb, NB_INVALID, "attention: q %s, k %s, v %s: they must be [...,T,d], [...,S,d] and [...,S,e]",
+                nb__dims_text(a).at, nb__dims_text(b).at, nb__dims_text(c).at);
+        return false;
+    }
+    if (!joins_leading(&leading, a) || !joins_leading(&leading, b) || !joins_leading(&leading, c)) {
+        nb_fail(nb, NB_INVALID, "attention: q %s, k %s, v %s: the leading sizes do not broadcast", nb__dims_text(a).at,
+                nb__dims_text(b).at, nb__dims_text(c).at);
+        return false;
+    }
+    return nb__check_product(nb, "attention", q, k, false) && nb__check_product(nb, "attention", q, v, false);
 }
 
 /* s [...,T,S], and -infinity where `seen` (bool) is false: whatever stands there, NaN too, is never looked at. */
@@ -69,6 +84,9 @@ static nb_tensor *masked(nb_tensor *s, const nb_attention_options *o) {
     if (!nb__broadcast(s->shape, mask->shape, &both) || !nb__dims_equal(s->shape, both))
         return nb_fail(nb, NB_INVALID, "attention: the mask %s does not broadcast to the scores %s",
                        nb__dims_text(mask->shape).at, nb__dims_text(s->shape).at);
+    if (mask->dtype != NB_BOOL && mask->dtype != s->dtype)
+        return nb_fail(nb, NB_INVALID, "attention: the mask is %s; it must be bool or, as q, %s: convert with nb_cast",
+                       nb_dtype_name(mask->dtype), nb_dtype_name(s->dtype));
     return mask->dtype == NB_BOOL ? hide(s, mask) : nb_add(s, mask);
 }
 
@@ -79,6 +97,7 @@ nb_tensor *nb_attention(nb_tensor *q, nb_tensor *k, nb_tensor *v, const nb_atten
     if (nb__refuse(nb, q, 0, "attention") || nb__refuse(nb, k, 1, "attention") || nb__refuse(nb, v, 2, "attention") ||
         !attention_fits(nb, q, k, v))
         return nb_failed(nb);
+    if (!isfinite(o.scale)) return nb_fail(nb, NB_INVALID, "attention: the scale is %g; it must be finite", o.scale);
     int64_t d = nb_size(q, -1);
     double  scale = o.scale != 0 ? o.scale : d ? 1 / sqrt((double)d) : 1;
     nb_group_push(nb, &nb__op_attention);
