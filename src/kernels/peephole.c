@@ -54,48 +54,6 @@ bool nb__is_chain_sum(const nb__chain *c, int v) {
 
 static bool has_two_orders(int row) { return row == NB__ROW_add || row == NB__ROW_mul; }
 
-static bool bind(int *value, int at, int to) {
-    if (value[at] < 0) value[at] = to;
-    return value[at] == to;
-}
-
-/* A way to lay a pattern over a list: for each step which choice was taken. Bit 0: its operands are turned around; the rest: which instruction it is,
- * where no later step tells. */
-typedef struct way {
-    unsigned choice[VALUES], choices[VALUES];
-} way;
-
-/* Goes from the last step, at instruction `root`, to the first, choosing as w says. value: what each value of the pattern is in the region. The
- * step that does not fit, or -1. */
-static int misfit(const nb__instruction *list, int n_in, int n, const pattern *p, int root, way *w, int *value) {
-    int steps = steps_of(p);
-    for (int v = 0; v < p->operands + steps; v++) value[v] = -1;
-    value[p->operands + steps - 1] = n_in + root;
-    for (int k = steps - 1; k >= 0; k--) {
-        const step *s = &p->step[k];
-        int        *at = &value[p->operands + k];
-        w->choices[k] = *at < 0 ? 2 * (unsigned)n : 2;
-        if (*at < 0) *at = n_in + (int)(w->choice[k] >> 1);
-        if (*at < n_in) return k;
-        const nb__instruction *ins = &list[*at - n_in];
-        bool                   turned = w->choice[k] & 1;
-        if (ins->row != s->row || ins->dtype != NB_F32 || (turned && !has_two_orders(s->row))) return k;
-        if (!bind(value, s->in[0], ins->in[turned])) return k;
-        if (ins->in[1] >= 0 && !bind(value, s->in[1], ins->in[!turned])) return k;
-    }
-    return -1;
-}
-
-/* The next way that differs at step k or behind it. False: there is none. */
-static bool next_way(way *w, int k, int steps) {
-    for (int before = 0; before < k; before++) w->choice[before] = 0;
-    for (; k < steps; k++) {
-        if (++w->choice[k] < w->choices[k]) return true;
-        w->choice[k] = 0;
-    }
-    return false;
-}
-
 static bool reads(const nb__instruction *ins, int value) {
     return ins->in[0] == value || ins->in[1] == value || ins->in[2] == value;
 }
@@ -126,7 +84,7 @@ static bool is_movable(const nb__instruction *list, int n_in, int n, const patte
         last = at > last ? at : last;
     }
     for (int k = 0; k < steps; k++) {
-        int at = value[p->operands + k] - n_in;
+        int      at = value[p->operands + k] - n_in;
         nb__part part = sums_of(p) ? NB__FULL : list[last].part;
         if (list[at].part != (p->step[k].row == NB__SUM ? NB__ROW : part)) return false;
         if (list[at].store >= 0 && !p->step[k].is_kept) return false;
@@ -137,20 +95,62 @@ static bool is_movable(const nb__instruction *list, int n_in, int n, const patte
     return true;
 }
 
-static bool find(const nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, const pattern *p, int root, int *value) {
-    way w = {{0}, {0}};
-    int steps = steps_of(p), k;
-    if (steps > n) return false;
-    do {
-        k = misfit(list, n_in, n, p, root, &w, value);
-        if (k >= 0) continue;
-        bool floats = true;
-        for (int v = 0; v < p->operands; v++)
-            floats = floats && (value[v] < n_in ? in_dtype[value[v]] : list[value[v] - n_in].dtype) == NB_F32;
-        if (floats && is_movable(list, n_in, n, p, value)) return true;
-        k = 0;
-    } while (next_way(&w, k, steps));
+/* A pattern laid over a list. value: what each of its values is in the region, -1 where that is open. */
+typedef struct search {
+    const nb__instruction *list;
+    int                    n_in, n;
+    const nb_dtype        *in_dtype;
+    const pattern         *p;
+    int                   *value;
+} search;
+
+static bool is_complete(const search *s) {
+    for (int v = 0; v < s->p->operands; v++)
+        if ((s->value[v] < s->n_in ? s->in_dtype[s->value[v]] : s->list[s->value[v] - s->n_in].dtype) != NB_F32) return false;
+    return is_movable(s->list, s->n_in, s->n, s->p, s->value);
+}
+
+static bool lay(search *s, int k);
+
+/* Step k is instruction i, its operands in the one order or the other; then those before it. */
+static bool lay_step(search *s, int k, int i, bool turned) {
+    const step            *wanted = &s->p->step[k];
+    const nb__instruction *ins = &s->list[i];
+    int                    a = wanted->in[0], b = wanted->in[1], *value = s->value, old_a = value[a], old_b = value[b];
+    bool                   has_two = ins->in[1] >= 0;
+    if (old_a >= 0 && old_a != ins->in[turned]) return false;
+    value[a] = ins->in[turned];
+    bool fits = !has_two || value[b] < 0 || value[b] == ins->in[!turned];
+    if (fits && has_two) value[b] = ins->in[!turned];
+    if (fits && lay(s, k - 1)) return true;
+    value[b] = old_b;
+    value[a] = old_a;
     return false;
+}
+
+/* Steps k, k - 1 ... 0: a way that fits. */
+static bool lay(search *s, int k) {
+    if (k < 0) return is_complete(s);
+    const step *wanted = &s->p->step[k];
+    int        *at = &s->value[s->p->operands + k], known = *at;
+    int         first = known < 0 ? 0 : known - s->n_in, end = known < 0 ? s->n : first + 1;
+    if (first < 0) return false; /* an operand of the region */
+    for (int i = first; i < end; i++) {
+        if (s->list[i].row != wanted->row || s->list[i].dtype != NB_F32) continue;
+        *at = s->n_in + i;
+        if (lay_step(s, k, i, false) || (has_two_orders(wanted->row) && lay_step(s, k, i, true))) return true;
+    }
+    *at = known;
+    return false;
+}
+
+static bool find(const nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, const pattern *p, int root, int *value) {
+    search s = {list, n_in, n, in_dtype, p, value};
+    int    steps = steps_of(p);
+    if (steps > n) return false;
+    for (int v = 0; v < p->operands + steps; v++) value[v] = -1;
+    value[p->operands + steps - 1] = n_in + root;
+    return lay(&s, steps - 1);
 }
 
 /* Of operands that a chain has as rows of one element, the element itself; those whose bits are in `which`. */
