@@ -86,6 +86,15 @@ static bool mark(nb_program *p, int64_t *items) {
     return *items > 0;
 }
 
+/* Whether more than elementwise work and reductions is done by items: regions keep what lies between these in the first cache anyway. */
+static bool has_products(const nb_program *p) {
+    for (int i = 0; i < p->n_nodes; i++) {
+        const nb__node *n = &p->node[i];
+        if (n->by_item && n->source == NB__COMPUTED && (n->op->kind == NB_CONTRACTION || n->op->kind == NB_OPAQUE)) return true;
+    }
+    return false;
+}
+
 static double bytes_an_item(const nb_program *p, int64_t items) {
     double bytes = 0;
     for (int i = 0; i < p->n_nodes; i++) {
@@ -110,7 +119,7 @@ static bool cut(nb_program *p, nb__node *n) {
 
 bool nb__cut_blocks(nb_program *p, bool cuts) {
     int64_t items, blocks = 0;
-    bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items);
+    bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items) && has_products(p);
     if (is_free) {
         double block = p->nb->block_items, most = MOST_BYTES / (bytes_an_item(p, items) + 1);
         if (!p->nb->block_items && most >= LEAST_ITEMS) block = most;

@@ -130,10 +130,23 @@ static bool list_instructions(const nb_program *p, const nb__step *s, operands *
     return true;
 }
 
+/* Whether result `at` of the step's arrays lies where none of its n_in operands does. */
+static bool is_fresh(const nb_program *p, const nb__step *s, int n_in, int at) {
+    const nb__buffer *own = &p->buffer[s->buffer[at]];
+    for (int i = 0; i < n_in; i++) {
+        const nb__buffer *b = &p->buffer[s->buffer[i]];
+        bool              in_workspace = b->place == NB__IN_WORKSPACE && own->place == NB__IN_WORKSPACE;
+        if (b == own || (own->storage && b->storage == own->storage)) return false;
+        if (in_workspace && b->at < own->at + own->bytes && own->at < b->at + b->bytes) return false;
+    }
+    return true;
+}
+
 bool nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *r) {
     operands *o = nb__step_alloc(p->nb, sizeof *o);
     int       n_out = 0;
     if (!o || s->n_nodes > NB__REGION_MAX || !list_instructions(p, s, o, r)) return false;
+    r->fresh = 0;
     r->space = s->space;
     r->rows = s->rows;
     r->columns = s->columns;
@@ -154,5 +167,7 @@ bool nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *r) {
     for (int k = 0, at = o->n; k < s->n_nodes; k++)
         if (r->instruction[k].store >= 0) nb__set_array(p, s, at++, s->node[k], result_array(p, s, k));
     s->call.c.out = s->call.out[0];
+    for (int k = 0; k < n_out; k++)
+        if (is_fresh(p, s, o->n, o->n + k)) r->fresh |= UINT64_C(1) << k;
     return nb__plan_region(p->nb, p->nb->isa, r, &s->call, threads, &s->plan);
 }

@@ -142,6 +142,7 @@ typedef struct nb__region {
     nb_dtype        in_dtype[NB__REGION_MAX];
     nb__part        in_part[NB__REGION_MAX];
     nb__instruction instruction[NB__REGION_MAX];
+    uint64_t        fresh; /* bit i: result i lies where no operand does */
 } nb__region;
 /* Elements of a row, or kept by a COLUMN sum, at most. */
 enum { NB__UNIT_MAX = 8192 };

@@ -156,13 +156,16 @@ static void run_tile(tile *t) {
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
         void *y = t->value[r->n_in + k] = nb__writes_in_place(r, ins) ? out[ins->store] : t->rows + r->value_row[k];
+        
         run_instruction(t, k, y);
     }
     for (int m = 0; m < r->n_leaving; m++) {
         int                     k = r->leaving[m], store = r->instruction[k].store;
         const nb__region_array *a = &r->array[r->n_in + store];
-        nb__scatter(&r->space[a->part], a->stride, a->size, call->out[store].data, t->first[a->part], t->n[a->part],
-                    t->rows + r->value_row[k]);
+        char                   *data = call->out[store].data;
+        int64_t                 first = t->first[a->part], n = t->n[a->part];
+        if (a->streams) r->moves->stream(data + first * a->size, t->rows + r->value_row[k], (size_t)(n * a->size));
+        else nb__scatter(&r->space[a->part], a->stride, a->size, data, first, n, t->rows + r->value_row[k]);
     }
 }
 
@@ -196,6 +199,7 @@ static void run_group(void *arg, int64_t group, int thread) {
         t.n[NB__ROW] = t.n[NB__FULL] / r->row;
         run_tile(&t);
     }
+    if (r->streams) r->moves->fence();
 }
 
 enum { COLUMNS_A_TASK = 256 };

@@ -3,6 +3,7 @@
 #define NB_REGION_H
 
 #include "isa/loops.h"
+#include "isa/move.h"
 #include "kernels.h"
 #include "space.h"
 
@@ -16,6 +17,7 @@ typedef struct nb__region_array {
     bool     once;                /* operand: the same for every tile */
     bool     is_one;              /* operand: a single element that chains read as a number */
     bool     is_fixed;            /* operand: its memory is what each tile reads: a single element, or a row that chains read row by row */
+    bool     streams;             /* result: too large for the caches, and written past them */
     int      size;                /* bytes of an element */
     int64_t  stride[NB_MAX_RANK]; /* in the space of its part */
     size_t   row;                 /* offset in a thread's scratch, when not in place */
@@ -33,6 +35,7 @@ typedef struct nb__region_plan {
     nb__tile *const *tiles;
     nb__cast_tile *const (*casts)[NB__CAST_TYPES];
     const struct nb__loops *loops;
+    const nb__move_loops   *moves;
     nb__chain_tile *const  *chain_tiles;
     nb__series_tile        *series_tile;
     nb__space               space[2];      /* of FULL and of ROW arrays: the second is the outer axes of the first */
@@ -46,6 +49,7 @@ typedef struct nb__region_plan {
     nb__region_array       *array;         /* operands, then results */
     int                     n_moving, *moving;   /* arrays to be found or copied for each tile */
     int                     n_leaving, *leaving; /* instructions whose result is copied out of a row */
+    bool                    streams;             /* some result does */
     bool                    needs_index;         /* some array that moves is not dense */
     nb__region_sum         *sum;
     nb__chain              *chain;

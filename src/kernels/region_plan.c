@@ -1,12 +1,14 @@
 /* region_plan.c: how a region is cut into tiles, and where its values lie. */
 #include <string.h>
 
+#include "copy.h"
 #include "numbers.h"
 #include "region.h"
 
 enum {
     TILE = 2048,     /* elements, or fewer where the values of a tile would not stay in the first cache */
     LEAST_TILE = 512,
+    STREAM_TILE = 1024, /* where results are written past the caches: what is read and what is written then take shorter turns */
     CACHE = 28672,   /* bytes of that cache that they may take */
     COPIED = 512,    /* elements whose copying takes as long as a tile more */
     ROW_PAD = 128,   /* bytes between rows: else they would fall on the same lines of the cache */
@@ -188,6 +190,21 @@ static void assign_rows(nb__region_plan *r) {
     r->thread_bytes = aligned(r->thread_bytes);
 }
 
+/* Results that no cache holds until they are read are put together in a row and written past the caches; but not over an operand,
+ * which has been read, and not where a single instruction reads two arrays, because that is slower. */
+static void find_streams(nb__region_plan *r, const nb__call *call, uint64_t fresh) {
+    int large = 0;
+    for (int i = 0; i < r->n_in; i++) large += r->array[i].part == NB__FULL && r->array[i].dense;
+    r->streams = false;
+    for (int k = 0; k < r->n_out && large <= r->n_instructions; k++) {
+        nb__region_array *a = &r->array[r->n_in + k];
+        a->streams = a->part == NB__FULL && a->dense && fresh >> k & 1 && nb__array_bytes(&call->out[k]) >= NB__LARGE;
+        if (!a->streams) continue;
+        a->in_place = false;
+        r->streams = true;
+    }
+}
+
 /* Whether an operand is the same dense row again and again. */
 static bool is_same_row(const nb__region_plan *r, const nb__region_array *a) {
     const nb__space *s = &r->space[NB__FULL];
@@ -315,11 +332,12 @@ static void set_steps(nb__region_plan *r) {
 }
 
 /* Tiles of that many elements, and where their values lie. Returns the bytes that a tile touches. */
-static int64_t lay_out(nb__region_plan *r, const nb__call *call, int64_t tile) {
+static int64_t lay_out(nb__region_plan *r, const nb__call *call, uint64_t fresh, int64_t tile) {
     cut_into_tiles(r, tile);
     for (int i = 0; i < r->n_in + r->n_out; i++)
         if (r->array[i].part <= NB__ROW)
             place_array(r, &r->array[i], i < r->n_in ? call->c.in[i].dtype : call->out[i - r->n_in].dtype);
+    find_streams(r, call, fresh);
     find_fixed(r);
     set_steps(r);
     assign_rows(r);
@@ -381,7 +399,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
                                      (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .chain_tiles = isa->chains, .series_tile = *isa->series,
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = nb__move_loops_of(isa), .chain_tiles = isa->chains, .series_tile = *isa->series,
                            .casts = isa->casts, .n_in = n_in, .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
@@ -405,8 +423,9 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     put_off_row_work(r);
     r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->row >= LONG_ROW, r->chain);
     r->n_series = nb__find_series(r->instruction, n_in, r->in_dtype, r->n_instructions, r->series);
-    for (int64_t tile = TILE; lay_out(r, call, tile) > CACHE && tile > LEAST_TILE;) tile /= 2;
-    if (is_better_by_rows(r)) lay_out(r, call, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
+    for (int64_t tile = TILE; (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
+        tile /= 2;
+    if (is_better_by_rows(r)) lay_out(r, call, what->fresh, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
     place_sums(r);
