@@ -1,4 +1,4 @@
-/* draw.c: `nabla draw`: pictures of a net: layers, computation graph, neurons. */
+/* draw.c: `nabla draw`: pictures of a net: layers, computation graph, neurons, compiled program. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>

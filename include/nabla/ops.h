@@ -100,7 +100,9 @@ NB_API nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim);   /* N; of n
 NB_API nb_tensor *nb_mean(nb_tensor *x, nb_dims axes, bool keepdim);  /* F; of no elements: NaN */
 NB_API nb_tensor *nb_max(nb_tensor *x, nb_dims axes, bool keepdim);   /* N; NaN if one is NaN; of no elements: an error; tie: dy to the first */
 NB_API nb_tensor *nb_min(nb_tensor *x, nb_dims axes, bool keepdim);
-NB_API nb_tensor *nb_prod(nb_tensor *x, nb_dims axes, bool keepdim);  /* N; derivative right where factors are 0, twice too */
+NB_API nb_tensor *nb_prod(nb_tensor *x, nb_dims axes, bool keepdim);  /* N; derivative right where factors are 0, twice too.
+                                                                      * A product of many in parts: if one part overflows f64 and
+                                                                      * another is 0 by underflow, NaN */
 NB_API nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* sum (x - mean)^2 / (n - correction)  F */
 NB_API nb_tensor *nb_std(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* its square root */
 NB_API nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim);      /* (sum |x|^p)^(1/p), p > 0 or infinity; derivative 0 at 0; tie: as max  F */
@@ -182,7 +184,8 @@ typedef struct nb_conv2d_options {
  *     y[n,o,i,j] = bias[o] + sum_{c,u,v} x[n, c, i sH + u dH - pH, j sW + v dW - pW] weight[o,c,u,v]
  *     H' = floor((H + 2 pH - dH (kH - 1) - 1) / sH) + 1
  *
- * NULL options are all defaults.    F */
+ * NULL options are all defaults. Where the window lies beyond the image, either nothing is added or zeros times the weights are: the same but for
+ * weights that are infinite or NaN, which make the edges NaN or leave them finite, as the kernel has it.    F */
 NB_API nb_tensor *nb_conv2d(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, const nb_conv2d_options *options);
 /* Its two adjoints, operators themselves: dL/dx from dL/dy (also known as transposed convolution), dL/dweight from x and dL/dy. */
 NB_API nb_tensor *nb_conv2d_input_grad(nb_tensor *dy, nb_tensor *weight, nb_dims input_shape, const nb_conv2d_options *options);

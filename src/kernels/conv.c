@@ -26,8 +26,6 @@ typedef struct run_call {
     char           *scratch;
 } run_call;
 
-static int64_t aligned_floats(int64_t n) { return (n + 15) / 16 * 16; }
-
 /* Whether the images lie one after the other, pixel by pixel; an axis of one element may have any stride. */
 static bool is_channels_last(const nb_array *a) {
     static const int order[] = {1, 3, 2, 0};
@@ -153,8 +151,8 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     *s = (state){.v = v};
     s->copy_x = !is_channels_last(nb__conv_x(&v, call));
     s->copy_y = !is_channels_last(nb__conv_y(&v, call));
-    if (s->copy_x) s->x_floats = aligned_floats(v.images * v.c * v.h * v.w);
-    if (s->copy_y) s->y_floats = aligned_floats(v.images * v.o * v.oh * v.ow);
+    if (s->copy_x) s->x_floats = nb__whole_lines(v.images * v.c * v.h * v.w);
+    if (s->copy_y) s->y_floats = nb__whole_lines(v.images * v.o * v.oh * v.ow);
 
     int     before = nb__dnnl_enter();
     int64_t last = v.n % v.images;
@@ -171,7 +169,7 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     size_t bytes = s->pack.scratch_bytes;
     for (int i = 0; i < 2; i++)
         if (s->primitive[i].scratch_bytes > bytes) bytes = s->primitive[i].scratch_bytes;
-    s->part_floats = aligned_floats((int64_t)(dnnl_memory_desc_get_size(&s->primitive[0].memory[1]) / sizeof(float)));
+    s->part_floats = nb__whole_lines((int64_t)(dnnl_memory_desc_get_size(&s->primitive[0].memory[1]) / sizeof(float)));
     s->thread_bytes = (s->x_floats + s->y_floats) * (int64_t)sizeof(float) + ((int64_t)bytes + 63) / 64 * 64;
     int64_t parts = kind == NB__CONV_WEIGHT ? v.tiles : 1;
     *plan =

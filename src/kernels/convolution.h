@@ -22,6 +22,9 @@ const nb_array *nb__conv_x(const nb__convolution *v, const nb__call *call);
 const nb_array *nb__conv_weight(const nb__convolution *v, const nb__call *call);
 const nb_array *nb__conv_y(const nb__convolution *v, const nb__call *call);
 
+/* n rounded up to whole lines of the cache. */
+static inline int64_t nb__whole_lines(int64_t n) { return (n + 15) / 16 * 16; }
+
 /* Adds parts 1, 2 ... of `size` floats, one behind the other, to part 0: pair by pair, in the same order whatever the pool. */
 void nb__add_parts(float *parts, int64_t n, int64_t size, nb_pool *pool);
 

@@ -76,8 +76,6 @@ void nb__add_parts(float *parts, int64_t n, int64_t size, nb_pool *pool) {
     if (n > 1) nb__parallel(pool, (size + PIECE - 1) / PIECE, add_piece, &c);
 }
 
-enum { ALIGN = 16 /* floats */ };
-
 typedef struct state {
     nb__convolution       v;
     const nb__gemm_loops *loops;
@@ -102,8 +100,6 @@ typedef struct run_call {
     float          *shared; /* weights by panels [depth, width], or partial sums [depth, padded] */
     char           *scratch;
 } run_call;
-
-static int64_t aligned_floats(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 
 /* -------------------------------------------------------------------------------------------------------------------- frames */
 
@@ -353,9 +349,9 @@ bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call,
     s.line = s.in_place ? x->stride[2] : s.frame_columns * s.channels;
     s.padded = (s.outputs + s.loops->lanes - 1) / s.loops->lanes * s.loops->lanes;
     s.copies_y = kind == NB__CONV_WEIGHT && !(s.is_even && y->stride[1] == 1 && s.padded == s.outputs);
-    s.frame_floats = s.in_place ? 0 : aligned_floats(s.frame_rows * s.line);
-    s.copy_floats = s.copies_y ? aligned_floats(s.rows * s.columns * s.padded) : 0;
-    s.shared_floats = aligned_floats(s.v.a.groups * s.depth * (kind == NB__CONV_WEIGHT ? s.padded : panels(&s) * s.loops->width));
+    s.frame_floats = s.in_place ? 0 : nb__whole_lines(s.frame_rows * s.line);
+    s.copy_floats = s.copies_y ? nb__whole_lines(s.rows * s.columns * s.padded) : 0;
+    s.shared_floats = nb__whole_lines(s.v.a.groups * s.depth * (kind == NB__CONV_WEIGHT ? s.padded : panels(&s) * s.loops->width));
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
     *kept = s;

@@ -9,7 +9,7 @@
 #include "attrs.h"
 #include "nabla.h"
 
-/* ------------------------------------------------------------------------------------------------------------- pool.c: threads */
+/* --------------------------------------------------------------------------------------------------------- threads.c: threads */
 
 /* Runs task(arg, tile, thread) once for each tile, on any of the pool's threads, and returns when all are done; NULL pool: all here.
  * What a tile computes must not depend on `thread`, which is for scratch memory only: 0 <= thread < nb__pool_threads(pool). */
