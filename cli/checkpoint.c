@@ -1,5 +1,5 @@
-/* checkpoint.c: the files of a run that hold its state: settings.json, history.csv and the checkpoint, which alone is enough to go on
- * to the same end. It is a safetensors file: tensors, and three texts of JSON in its metadata. */
+/* checkpoint.c: the files of a run that hold its state: settings.json, history.csv and the checkpoint, which alone is enough to
+ * go on to the same end. It is a safetensors file: tensors, and three texts of JSON in its metadata. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

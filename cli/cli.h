@@ -1,6 +1,8 @@
-/* cli.h: what the files of the command share. The command stands on nabla.h only; it adds options, folders, progress and pictures.
+/* cli.h: what the files of the command share. The command stands on nabla.h only; it adds options, folders, progress and
+ * pictures.
  *
- * Exit codes: 0 done; 1 it ran and the answer is no; 2 something that the user can mend; 130 stopped by Ctrl-C with the state saved. */
+ * Exit codes: 0 done; 1 it ran and the answer is no; 2 something that the user can mend; 130 stopped by Ctrl-C with the state
+ * saved. */
 #ifndef CLI_H
 #define CLI_H
 #include <jansson.h>
@@ -10,11 +12,12 @@
 
 enum { CLI_DONE = 0, CLI_NO = 1, CLI_MEND = 2, CLI_STOPPED = 130 };
 
-/* ------------------------------------------------------------------------------------------------------------------ options -- */
+/* ----------------------------------------------------------------------------------------------------------------- options -- */
 
 typedef enum cli_kind { CLI_FLAG, CLI_WHOLE, CLI_REAL, CLI_TEXT, CLI_CHOICE, CLI_SIZES } cli_kind;
 
-/* One row of a command's table. The row drives parsing, help, suggestions and what settings.json says: there is no second list. */
+/* One row of a command's table. The row drives parsing, help, suggestions and what settings.json says: there is no second
+ * list. */
 typedef struct cli_option {
     char               letter; /* 'e' for -e; 0: none */
     const char        *name;   /* "epochs" for --epochs; NULL ends the table */
@@ -70,7 +73,8 @@ bool    cli_options_from_json(const cli_option *options, void *settings, json_t 
 const char *cli_nearest(const char *typed, const char *const *words);
 /* "nabla: ", the message and a new line on stderr. Returns CLI_MEND, so that a command can return it. */
 int cli_error(const char *format, ...) NB_PRINTF(1, 2);
-/* A word as a shell takes it: in quotes where it needs them. For a message: cli_shell(path).text lives until the end of the statement. */
+/* A word as a shell takes it: in quotes where it needs them. For a message: cli_shell(path).text lives until the end of the
+ * statement. */
 typedef struct cli_shell_word {
     char text[8192];
 } cli_shell_word;
@@ -81,7 +85,8 @@ int cli_report(nb_context *nb);
 /* A context with so many threads (0: one for each core), or NULL after a message. */
 nb_context *cli_open(int64_t threads, uint64_t seed);
 int         cli_cores(void);
-/* Whether a thread prepares batches ahead: only where it takes no core from the threads that compute. Else it costs more than it saves. */
+/* Whether a thread prepares batches ahead: only where it takes no core from the threads that compute. Else it costs more than it
+ * saves. */
 bool        cli_prepares_ahead(nb_context *nb);
 const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 
@@ -144,12 +149,13 @@ void                      cli_scorer_profile(cli_scorer *s, const char *title); 
 /* False when the context failed, or when *stop became true (NULL: never). */
 bool cli_scorer_run(cli_scorer *s, cli_score *score, const volatile sig_atomic_t *stop);
 
-/* ------------------------------------------------------------------------------------------------------------------ pictures -- */
+/* ---------------------------------------------------------------------------------------------------------------- pictures -- */
 
 /* Runs a program (found by PATH, never a shell) with `input` as its standard input and returns what it printed, to be freed. NULL
  * with a message, unless it is not installed: then *missing is true. */
 char *cli_filter(const char *const argv[], const char *input, size_t *size, bool *missing);
-/* Writes graphviz source as FILE.svg, .png, .pdf or .dot. Without graphviz the source goes to FILE.dot with a remark: *drawn is false. */
+/* Writes graphviz source as FILE.svg, .png, .pdf or .dot. Without graphviz the source goes to FILE.dot with a remark: *drawn is
+ * false. */
 bool cli_write_picture(nb_context *nb, const char *path, const char *dot, bool *drawn);
 
 char  *cli_formula(const char *latex); /* as a terminal can show it; to be freed, NULL without memory */

@@ -38,7 +38,7 @@ nb_context *cli_open(int64_t threads, uint64_t seed) {
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ data */
+/* ----------------------------------------------------------------------------------------------------------------------- data */
 
 #define FASHION_FOLDER "/usr/share/datasets/fashion-mnist"
 
@@ -107,8 +107,8 @@ static int64_t first_with(nb_dataset *d, int64_t label) {
     return i;
 }
 
-/* Labels of which some do not occur: a damaged byte perhaps, or classes that are numbered with gaps. Both give more classes than are
- * meant, so a net that does not fit must not be told to grow. */
+/* Labels of which some do not occur: a damaged byte perhaps, or classes that are numbered with gaps. Both give more classes than
+ * are meant, so a net that does not fit must not be told to grow. */
 static void doubt_labels(cli_data *d, nb_dataset *set, const char *part) {
     bool      seen[256] = {false};
     long long top = (long long)nb_dataset_classes(set) - 1, missing = 0, below = top - 1;
@@ -222,7 +222,7 @@ bool cli_fits(nb_net *net, const cli_data *d) {
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ nets */
+/* ----------------------------------------------------------------------------------------------------------------------- nets */
 
 static char *read_text(const char *path) {
     FILE  *in = fopen(path, "rb");

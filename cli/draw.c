@@ -21,7 +21,8 @@ static const cli_option options[] = {
      "what a training step with Adam is compiled to: kernel calls,\nthe operators in each, and where values lie in memory"},
     {0, "infer", CLI_FLAG, NULL, offsetof(draw_settings, infer), NULL, 0, 0, NULL, false,
      "with --program: the trained form instead"},
-    {'b', "batch", CLI_WHOLE, "N", offsetof(draw_settings, batch), "64", 1, 65536, NULL, false, "with --program: items of a step"},
+    {'b', "batch", CLI_WHOLE, "N", offsetof(draw_settings, batch), "64", 1, 65536, NULL, false,
+     "with --program: items of a step"},
     {0, "neurons", CLI_FLAG, NULL, offsetof(draw_settings, neurons), NULL, 0, 0, NULL, false,
      "neurons and weights, for nets of at most 64 neurons a layer"},
     {0, "input", CLI_SIZES, "SIZES", offsetof(draw_settings, input), "1,28,28", 0, 0, NULL, false,
@@ -29,7 +30,8 @@ static const cli_option options[] = {
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
 };
 
-/* The graph of a training step with 64 items: cross-entropy, of each step if there are steps, and the gradients of all parameters. */
+/* The graph of a training step with 64 items: cross-entropy, of each step if there are steps, and the gradients of all
+ * parameters. */
 static char *draw_ops(nb_context *nb, nb_net *net) {
     nb_dims shape = nb_net_input(net), out = nb_net_output(net);
     bool    has_steps = out.rank == 2 && nb_net_input_dtype(net) == NB_I64;
@@ -73,7 +75,11 @@ static int run(const cli_words *words, void *settings) {
     if (!check(s) || !cli_takes_input(&cli_draw_command, words)) return CLI_MEND;
     nb_context *nb = cli_open(1, 0);
     nb_net     *net = nb ? cli_net_open(nb, words->at[0], cli_input(&cli_draw_command, words, s->input)) : NULL;
-    char       *dot = !net ? NULL : s->ops ? draw_ops(nb, net) : s->program ? draw_program(nb, net, s) : s->neurons ? nb_draw_neurons(net) : nb_draw_net(net);
+    char       *dot = !net         ? NULL
+                      : s->ops     ? draw_ops(nb, net)
+                      : s->program ? draw_program(nb, net, s)
+                      : s->neurons ? nb_draw_neurons(net)
+                                   : nb_draw_net(net);
     bool        drawn = false, ok = dot && cli_write_picture(nb, s->out, dot, &drawn);
     int         code = ok && drawn ? CLI_DONE : CLI_MEND;
     if (net && !ok && nb_error(nb)) code = cli_report(nb);

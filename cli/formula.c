@@ -1,4 +1,5 @@
-/* formula.c: the LaTeX of an operator's formula as a line that a terminal can show: "y = \frac{1}{n} \sum_i x_i" is "y = 1/n ∑_i x_i". */
+/* formula.c: the LaTeX of an operator's formula as a line that a terminal can show: "y = \frac{1}{n} \sum_i x_i" is "y = 1/n ∑_i
+ * x_i". */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* main.c: the nabla command: finds the command that was typed and runs it. Each command is a file of this folder with one table of
- * options. */
+/* main.c: the nabla command: finds the command that was typed and runs it. Each command is a file of this folder with one table
+ * of options. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -40,7 +40,7 @@ cli_shell_word cli_shell(const char *word) {
 
 cli_shell_word cli_program(void) { return cli_shell(program_invocation_name); }
 
-/* ------------------------------------------------------------------------------------------------------------------ suggestions */
+/* ---------------------------------------------------------------------------------------------------------------- suggestions */
 
 /* Edit distance: insertions, deletions, replacements and swaps of neighbours (Damerau, 1964). Words are at most 31 letters. */
 static int distance(const char *a, const char *b) {
@@ -79,7 +79,7 @@ const char *cli_nearest(const char *typed, const char *const *words) {
     return best;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- values */
+/* --------------------------------------------------------------------------------------------------------------------- values */
 
 static void *field(const cli_option *o, void *settings) { return (char *)settings + o->offset; }
 
@@ -169,7 +169,7 @@ void cli_defaults(const cli_option *options, void *settings) {
         if (o->preset) parse_value(o, o->preset, settings);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- parsing */
+/* -------------------------------------------------------------------------------------------------------------------- parsing */
 
 #define MAX_OPTIONS 64
 
@@ -290,7 +290,7 @@ bool cli_was_given(const cli_command *command, const cli_words *words, const cha
     return o && (words->given >> (o - command->options) & 1);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ help */
+/* ----------------------------------------------------------------------------------------------------------------------- help */
 
 static void print_option(const cli_option *o, int width) {
     char        left[64];
@@ -320,7 +320,7 @@ void cli_print_help(const cli_command *command) {
     if (command->examples) printf("\nexamples:\n%s", command->examples);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ JSON */
+/* ----------------------------------------------------------------------------------------------------------------------- JSON */
 
 static json_t *value_to_json(const cli_option *o, const void *at) {
     switch (o->kind) {

@@ -1,5 +1,5 @@
-/* plots.c: pictures by graphviz and gnuplot. Only the command starts other programs: by an argument list, never through a shell, with
- * their input and output as files, so that no name from outside is ever read as part of a program. */
+/* plots.c: pictures by graphviz and gnuplot. Only the command starts other programs: by an argument list, never through a shell,
+ * with their input and output as files, so that no name from outside is ever read as part of a program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -107,7 +107,7 @@ bool plot_net(nb_context *nb, const run_folder *f, nb_net *net) {
     return ok;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ loss */
+/* ----------------------------------------------------------------------------------------------------------------------- loss */
 
 /* One data block of gnuplot: epoch and value. */
 static void block(FILE *out, const char *name, const json_t *history, const char *column) {

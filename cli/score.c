@@ -1,5 +1,5 @@
-/* score.c: loss and accuracy of a net over a data set. The last batch is filled up with labels -1, which count for nothing, so that one
- * program serves all. Sums are made inside the graph. */
+/* score.c: loss and accuracy of a net over a data set. The last batch is filled up with labels -1, which count for nothing, so
+ * that one program serves all. Sums are made inside the graph. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -30,7 +30,9 @@ cli_scorer *cli_scorer_new(nb_context *nb, nb_net *net, nb_dataset *d, double me
     shape.rank++;
     s->nb = nb;
     s->data = d;
-    s->loader = nb_loader_new(d, &(nb_loader_options){.batch = batch, .keep_last = true, .mean = mean, .std = std, .no_thread = !cli_prepares_ahead(nb)});
+    s->loader = nb_loader_new(
+        d,
+        &(nb_loader_options){.batch = batch, .keep_last = true, .mean = mean, .std = std, .no_thread = !cli_prepares_ahead(nb)});
     s->x = nb_input(nb, "images", NB_F32, shape);
     s->y = nb_input(nb, "labels", NB_I64, nb_shape(batch));
     nb_tensor *logits = nb_net_apply(net, s->x, NB_EVAL);

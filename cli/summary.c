@@ -16,7 +16,8 @@ static const cli_option options[] = {
      "of one item, for a net from a text; lstm, gpt-s and gpt-m\nhave their own: 64, 64 and 256 whole numbers"},
     {0, "memory", CLI_FLAG, NULL, offsetof(summary_settings, memory), NULL, 0, 0, NULL, false,
      "the memory of a step instead: bytes by kind, largest values"},
-    {'b', "batch", CLI_WHOLE, "N", offsetof(summary_settings, batch), "64", 1, 65536, NULL, false, "with --memory: items of a step"},
+    {'b', "batch", CLI_WHOLE, "N", offsetof(summary_settings, batch), "64", 1, 65536, NULL, false,
+     "with --memory: items of a step"},
     {'t', "threads", CLI_WHOLE, "N", offsetof(summary_settings, threads), "1", 1, 256, NULL, false,
      "with --memory: that compute, each with scratch of its own"},
     {0, NULL, CLI_FLAG, NULL, 0, NULL, 0, 0, NULL, false, NULL},
@@ -88,8 +89,10 @@ static int run(const cli_words *words, void *settings) {
     nb_context *nb = cli_open(s->threads, 0);
     nb_net     *net = nb ? cli_net_open(nb, words->at[0], cli_input(&cli_summary_command, words, s->input)) : NULL;
     int         code = net ? CLI_DONE : CLI_MEND;
-    if (net && s->memory) cli_print_memory(nb, net, s->batch);
-    else if (net) print(nb, net);
+    if (net && s->memory)
+        cli_print_memory(nb, net, s->batch);
+    else if (net)
+        print(nb, net);
     if (net && nb_error(nb)) code = cli_report(nb);
     nb_close(nb);
     return code;

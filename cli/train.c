@@ -63,7 +63,8 @@ static bool are_complete(const train_settings *s) {
     return true;
 }
 
-/* A preset ends with a number for each of 10 classes: the same with as many as the data have. To be freed; NULL after a message. */
+/* A preset ends with a number for each of 10 classes: the same with as many as the data have. To be freed; NULL after a
+ * message. */
 static char *fit_preset(const train_settings *s, const cli_data *d) {
     int64_t     classes = nb_dataset_classes(d->train);
     const char *text = nb_net_preset(s->preset), *last = strrchr(text, ' ');

@@ -24,7 +24,8 @@ typedef struct run_folder {
 
 /* Before anything is read: could a run be written here? False after a message. */
 bool run_folder_usable(const char *path, bool force);
-/* Makes (or with `resume` finds) and locks it. With force, the files of an earlier run are removed: call it when all else is ready. */
+/* Makes (or with `resume` finds) and locks it. With force, the files of an earlier run are removed: call it when all else is
+ * ready. */
 bool run_folder_open(run_folder *f, const char *path, bool resume, bool force);
 void run_folder_give_up(const run_folder *f); /* removes it again if it was made for this run and is empty */
 void run_folder_close(run_folder *f);

@@ -53,7 +53,7 @@ static void listen_to_signals(void) {
     if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(SIGHUP, &a, NULL); /* nohup stays */
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- setting up */
+/* ----------------------------------------------------------------------------------------------------------------- setting up */
 
 static nb_optimizer *make_optimizer(const train_settings *s, nb_list parameters) {
     double rate = s->lr, decay = s->weight_decay;
@@ -165,7 +165,7 @@ static bool save_model(trainer *t) {
     return ok;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- the loop */
+/* ------------------------------------------------------------------------------------------------------------------- the loop */
 
 static bool one_step(trainer *t) {
     train_state *s = &t->state;
@@ -234,7 +234,7 @@ static bool run_epochs(trainer *t) {
     return !stopped;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ ends */
+/* ----------------------------------------------------------------------------------------------------------------------- ends */
 
 /* The test images are read once, by the saved model. */
 static bool test(trainer *t, cli_score *score) {

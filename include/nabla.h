@@ -11,23 +11,23 @@
  *     while (next_batch(x, t) && nb_run(train)) printf("%f\n", nb_item(nb_output(train, 0)));
  *
  * THE GRAPH. A tensor is a node of a graph. Calling an operator makes a node and computes nothing. nb_grads makes more nodes: a
- * derivative is a graph too. Values appear when a graph is compiled and run, or when one is asked for (nb_item, nb_data, nb_eval).
+ * derivative is a graph too. Values appear when a graph is compiled and run, or when asked for (nb_item, nb_data, nb_eval).
  *
  * LIFETIMES. Every tensor is of one of two sorts, and none is freed by hand one by one:
  *   kept   what nb_input and nb_param return: a name and storage of their own. They live until nb_release or nb_close (those of a
  *          net until nb_net_free).
  *   step   what operators return. They live until nb_next_step, which gives back all of them at once. Using one in the step
- *          after is an error that names it. A program (nb_compile) owns a copy of all it needs and outlives the nodes it was made from.
+ *          after is an error that names it. A program (nb_compile) owns a copy of all it needs and outlives the nodes it is of.
  * A pointer from nb_data is borrowed: until the next run, assign or nb_next_step.
  *
- * ERRORS are values and stick. An operator of tensors returns a tensor, never NULL: what is wrong makes the context's failed tensor, which flows
- * through the rest, so that maths nests without checks. The first message is kept: nb_error(nb). It is seen at the latest where
- * values leave: nb_run and nb_eval return false, nb_item NaN, nb_data NULL. nb_error_clear arms the context again. The library
- * never prints, exits or aborts; with on_error = nb_die a program prints the first message and exits.
+ * ERRORS are values and stick. An operator of tensors returns a tensor, never NULL: what is wrong makes the context's failed
+ * tensor, which flows through the rest, so that maths nests without checks. The first message is kept: nb_error(nb). It is seen
+ * at the latest where values leave: nb_run and nb_eval return false, nb_item NaN, nb_data NULL. nb_error_clear arms the context
+ * again. The library never prints, exits or aborts; with on_error = nb_die a program prints the first message and exits.
  *
- * THREADS. There is no global state. A context and what was made in it belong to one thread at a time. It uses one thread of its
- * own unless asked for more. Results have the same bits for any number of threads. A forked process has none of the threads: with more than
- * one, a run there is an error; open a context there instead. nb_close works.
+ * THREADS. There is no global state. A context and what was made in it belong to one thread at a time. It computes with that one
+ * alone unless asked for more. Results have the same bits for any number of threads. A forked process has none of the others:
+ * a run there is an error, if there were any; open a context there instead. nb_close works.
  *
  * Shapes are logical, row-major, sizes int64_t, rank 0 to 8; a size may be 0. Images are [N,C,H,W]. */
 #ifndef NABLA_H
@@ -67,7 +67,7 @@ typedef enum nb_dtype { NB_F32, NB_F64, NB_I32, NB_I64, NB_U8, NB_BOOL, NB_F16, 
 NB_API const char *nb_dtype_name(nb_dtype dtype); /* "f32" ... */
 NB_API size_t      nb_dtype_size(nb_dtype dtype); /* bytes of one element */
 
-/* ---------------------------------------------------------------------------------------------- shapes and lists of tensors -- */
+/* --------------------------------------------------------------------------------------------- shapes and lists of tensors -- */
 
 /* A shape, or a list of axes. Pass by value. */
 typedef struct nb_dims {
@@ -84,8 +84,8 @@ NB_API nb_dims nb_dims_of(int rank, const int64_t *size); /* a rank outside 0..8
 #define nb_axes(...) nb_shape(__VA_ARGS__)
 #endif
 
-/* An array of tensors in step memory. nb_list_of(nb, a, b, c) makes one; nb_list_new one of n failed tensors to be filled. Without memory
- * it has n = 0, and at[0] to at[63] are the failed tensor. */
+/* An array of tensors in step memory. nb_list_of(nb, a, b, c) makes one; nb_list_new one of n failed tensors to be filled.
+ * Without memory it has n = 0, and at[0] to at[63] are the failed tensor. */
 typedef struct nb_list {
     int         n;
     nb_tensor **at;
@@ -99,7 +99,7 @@ NB_API nb_list nb_list_join(nb_context *nb, nb_list a, nb_list b);
     nb_list_from(nb, (int)(sizeof((nb_tensor *[]){__VA_ARGS__}) / sizeof(nb_tensor *)), (nb_tensor *[]){__VA_ARGS__})
 #endif
 
-/* --------------------------------------------------------------------------------------------------------- contexts, errors -- */
+/* -------------------------------------------------------------------------------------------------------- contexts, errors -- */
 
 typedef enum nb_status {
     NB_OK,
@@ -109,8 +109,8 @@ typedef enum nb_status {
     NB_NOT_FINITE  /* the NaN check found one (nb_compile_options.check_finite) */
 } nb_status;
 
-/* Where all memory of a context comes from. alloc returns at least `size` bytes aligned as malloc does, or NULL. Called by the thread that
- * uses the context only. */
+/* Where all memory of a context comes from. alloc returns at least `size` bytes aligned as malloc does, or NULL. Called by the
+ * thread that uses the context only. */
 typedef struct nb_allocator {
     void *(*alloc)(void *user, size_t size);
     void  (*free)(void *user, void *pointer);
@@ -139,8 +139,8 @@ NB_API nb_status   nb_error_status(nb_context *nb);
 NB_API void        nb_error_clear(nb_context *nb);
 NB_API void        nb_die(nb_status status, const char *message, void *user); /* an on_error: prints to stderr, exit(2) */
 
-/* Makes the context fail, unless it has failed already, and returns its failed tensor. For layers, operators and tools outside the
- * library too. The message gets the current layer scope in front. */
+/* Makes the context fail, unless it has failed already, and returns its failed tensor. For layers, operators and tools outside
+ * the library too. The message gets the current layer scope in front. */
 NB_API nb_tensor *nb_fail(nb_context *nb, nb_status status, const char *format, ...) NB_PRINTF(3, 4);
 NB_API nb_tensor *nb_failed(nb_context *nb); /* the failed tensor itself */
 
@@ -148,8 +148,8 @@ NB_API nb_tensor *nb_failed(nb_context *nb); /* the failed tensor itself */
 NB_API void *nb_alloc(nb_context *nb, size_t size);
 NB_API void  nb_free(nb_context *nb, void *pointer);
 
-/* Makes an object belong to the context: nb_close calls free_object(object), latest first, unless nb_disown came before. When there is
- * no memory to remember it, it is freed at once and the context fails. */
+/* Makes an object belong to the context: nb_close calls free_object(object), latest first, unless nb_disown came before. When
+ * there is no memory to remember it, it is freed at once and the context fails. */
 NB_API bool nb_own(nb_context *nb, void *object, void (*free_object)(void *object));
 NB_API void nb_disown(nb_context *nb, void *object);
 
@@ -173,7 +173,7 @@ NB_API nb_machine nb_measure_machine(nb_context *nb); /* takes about a tenth of 
 /* A kept tensor to be filled before each run (nb_set); zeros at first. Its shape is fixed. */
 NB_API nb_tensor *nb_input(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape);
 
-/* A kept tensor with state: a parameter, a running mean, an optimiser's slot, a learning rate. `value` is evaluated here and now. */
+/* A kept tensor with state: a parameter, a running mean, an optimiser's slot, a learning rate. `value` is evaluated now. */
 NB_API nb_tensor *nb_param(nb_context *nb, const char *name, nb_tensor *value);
 
 /* Gives a kept tensor back before nb_close. Programs that use it keep its storage until they are freed. */
@@ -182,8 +182,8 @@ NB_API void nb_release(nb_tensor *kept);
 /* A step tensor with the given contents (row-major, copied). */
 NB_API nb_tensor *nb_from(nb_context *nb, nb_dtype dtype, nb_dims shape, const void *data);
 
-/* A literal: a scalar that takes the type of what it meets, f32 if it meets nothing. The one implicit conversion there is; all others are
- * nb_cast. It is part of the graph's structure: one that changes from step to step makes nb_eval compile anew; use an nb_input for that. */
+/* A literal: a scalar that takes the type of what it meets, f32 if it meets nothing. The one implicit conversion there is; all
+ * others are nb_cast. Part of the graph's structure: one that changes makes nb_eval compile anew; use an nb_input for that. */
 NB_API nb_tensor *nb_number(nb_context *nb, double value);
 
 /* Contents of a kept tensor: copied at the call, row-major. `bytes` must be the tensor's size. */
@@ -198,13 +198,12 @@ NB_API void nb_next_step(nb_context *nb);
 /* -------------------------------------------------------------------------------------------------------------- evaluation -- */
 
 typedef struct nb_compile_options {
-    bool        check_finite; /* look at outputs and watched tensors before any assign; NaN or infinity fails the run, naming
-                                 layer and operator where it arose first */
-    const char *passes;       /* as NABLA_PASSES: "none", "all", or names with commas; NULL: the variable, else all */
+    bool        check_finite; /* NaN or infinity in results and watched tensors fails the run before any assign, and is located */
+    const char *passes;       /* all, none, some of "simplify,algebra,blocks,layout,fuse,memory"; NULL: NABLA_PASSES, else all */
 } nb_compile_options;
 
 /* Compiles the graph below the roots (results and assigns) into a program that can be run again and again without allocation.
- * Never NULL: a failure gives an inert program whose nb_run returns false. Belongs to the context; nb_program_free frees it early. */
+ * Never NULL: a failure gives an inert program whose nb_run returns false. The context's, until nb_program_free. */
 NB_API nb_program *nb_compile(nb_context *nb, nb_list roots);
 NB_API nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_options *options);
 NB_API void        nb_program_free(nb_program *program);
@@ -212,12 +211,12 @@ NB_API void        nb_program_free(nb_program *program);
 /* Runs a program. Every read of a kept tensor sees the value from before the run; assigns happen last and all together: when the
  * run fails (a label out of range, a NaN with check_finite), every kept tensor is as it was. */
 NB_API bool       nb_run(nb_program *program) NB_CHECKED;
-NB_API nb_tensor *nb_output(nb_program *program, int i); /* i-th root; its value is valid until the next run or the program's end */
+NB_API nb_tensor *nb_output(nb_program *program, int i); /* i-th root; its value is good until the next run or nb_program_free */
 
-/* The same program for another context, and so for another thread: parameters and constants are shared, inputs, workspace and results are
- * its own. It reads own.at[i], kept tensors of nb, where `program` reads inputs.at[i]; all other kept tensors are shared, and must not change
- * while it runs. For programs without assigns, such as inference. Make it while `program` does not run; then both may run at once.
- * `program` and its context outlive it. Never NULL, as nb_compile. */
+/* The same program for another context, and so another thread: inputs, workspace and results are its own. It reads own.at[i],
+ * kept tensors of nb, where `program` reads inputs.at[i]; all other kept tensors are shared, and must not change while it runs.
+ * For programs without assigns, such as inference. Make it while `program` does not run; then both may run at once. `program` and
+ * its context outlive it. Never NULL, as nb_compile. */
 NB_API nb_program *nb_program_share(nb_context *nb, nb_program *program, nb_list inputs, nb_list own);
 
 /* Evaluates tensors together, so that they share work, and keeps their values until nb_next_step. The same call as nb_compile and
@@ -234,27 +233,26 @@ NB_API nb_tensor *nb_assign(nb_tensor *kept, nb_tensor *value);
 /* y, which brings an assign along: a program that computes y runs it too (the running values of a batch norm). Returns y. */
 NB_API nb_tensor *nb_with_update(nb_tensor *y, nb_tensor *assign);
 
-/* Random operators draw from Philox 4x32-10 (Salmon et al., 2011): key = seed and the node's number in its program, counter = step and
- * element. A program draws anew in each run; in define-by-run a node has one value, and nb_next_step goes on to other ones. Seeds are
- * folded to 32 bits. */
+/* Random operators draw from Philox 4x32-10 (Salmon et al., 2011): key = seed and the node's number in its program, counter =
+ * step and element. A program draws anew in each run; in define-by-run a node has one value, and nb_next_step goes on to other
+ * ones. Seeds are folded to 32 bits. */
 typedef struct nb_random_state {
     uint64_t seed, step;
 } nb_random_state;
 NB_API nb_random_state nb_get_random(nb_context *nb);
 NB_API void            nb_set_random(nb_context *nb, nb_random_state state);
 
-/* Seeds the random operators (step 0) and the context's Mersenne Twister, from which initial weights are drawn. At first both have
- * nb_options.seed. */
+/* Seeds the random operators (step 0) and the context's Mersenne Twister, from which initial weights are drawn. At first both
+ * have nb_options.seed. */
 NB_API void     nb_seed(nb_context *nb, uint64_t seed);
 NB_API uint32_t nb_random_bits(nb_context *nb); /* the next 32 bits of the Mersenne Twister (Matsumoto & Nishimura, 1998) */
 NB_API double   nb_random_normal(nb_context *nb); /* mean 0, std 1, drawn in pairs from those bits (Box & Muller, 1958) */
 
 /* ------------------------------------------------------------------------------------------------------------- derivatives -- */
 
-/* dL/dx for each x, where L = sum(upstream * y), as new nodes: [shape of x] each. upstream NULL means 1 and needs a y of one element.
- * Zeros where no path leads from x to y. A missing derivative on the way is an error that names the operator. Second derivatives:
- * grads of grads.
- * Reverse mode as in Griewank & Walther, Evaluating Derivatives, 2008, section 3.2. */
+/* dL/dx for each x, where L = sum(upstream * y), as new nodes: [shape of x] each. upstream NULL means 1 and needs a y of one
+ * element. Zeros where no path leads from x to y. A missing derivative on the way is an error that names the operator. Can be
+ * repeated. Reverse mode as in Griewank & Walther, Evaluating Derivatives, 2008, section 3.2. */
 NB_API nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs);
 
 /* Forward mode: sum over i of (dy/dx_i) v_i, [shape of y], as the vjp of the vjp (dead nodes never run). */
@@ -282,10 +280,10 @@ typedef struct nb_gradcheck_result {
 } nb_gradcheck_result;
 NB_API nb_gradcheck_result nb_gradcheck(nb_context *nb, nb_function *function, void *user, nb_list inputs, int order);
 
-/* The same for an operator (struct nb_op below), on the samples that it declares: each with plain operands, with strided, flipped, transposed and
- * broadcast ones, with sizes 0 and 1 where the operator is elementwise, and with one tensor as two operands; orders 1 and 2. `report` is
- * called after each check. Ends the step (nb_next_step) between checks. Returns how many checks were made: 0 when there is nothing to check
- * (no samples, or no derivative). */
+/* The same for an operator (struct nb_op below), on the samples that it declares: with plain, strided, flipped, transposed and
+ * broadcast operands, with sizes 0 and 1 where the operator is elementwise, and with one tensor as two operands; orders 1 and 2.
+ * `report` is called after each check. Ends the step (nb_next_step) between checks. Returns how many checks were made: 0 when
+ * there is nothing to check (no samples, or no derivative). */
 typedef struct nb_operator_check {
     const char         *op, *variant; /* "matmul", "transposed" */
     int                 sample, order;
@@ -335,7 +333,7 @@ NB_API nb_tensor *nb_watch(nb_tensor *t);
 
 typedef struct nb_program_info {
     int     calls;           /* kernel calls a run */
-    int     blocks;          /* of the batch, one after the other, for each of which a run makes all calls: shapes are those of a block; 1: as a whole */
+    int     blocks;          /* of the batch: a run makes all calls, whose shapes are a block's, for each; 1: as a whole */
     int     buffers;         /* kept tensors, values inside, outputs and constants that they read and write */
     int64_t workspace_bytes; /* one block for all values inside, and scratch */
     int64_t scratch_bytes;   /* of these: memory that kernels need while they run */
@@ -387,7 +385,7 @@ typedef struct nb_buffer_info {
 } nb_buffer_info;
 NB_API nb_buffer_info nb_program_buffer(nb_program *program, int i);
 
-/* ------------------------------------------------------------------------------------------------------------ new operators -- */
+/* ----------------------------------------------------------------------------------------------------------- new operators -- */
 
 /* What passes ask of an operator. */
 typedef enum nb_kind {
@@ -422,7 +420,7 @@ typedef struct nb_call {
     struct nb_fault *fault;  /* for nb_raise */
 } nb_call;
 
-/* A kernel met a bad value (an index out of range): the run fails with this message; of several, the one of the lowest element. */
+/* A kernel met a bad value (an index out of range): the run fails with this message; of several, that of the lowest element. */
 NB_API void nb_raise(const nb_call *call, int64_t element, const char *format, ...) NB_PRINTF(3, 4);
 
 /* Type and shape of a result, for a shape rule to fill. */
@@ -431,8 +429,8 @@ typedef struct nb_type {
     nb_dims  shape;
 } nb_type;
 
-/* Draws operands for the samples of an operator: for gradient checks, tests and benchmarks alike. The caller of a sample decides on
- * type (f32 or f64), contents and memory layout; a sample states what the operator needs. */
+/* Draws operands for the samples of an operator: for gradient checks, tests and benchmarks alike. The caller of a sample decides
+ * on type (f32 or f64), contents and memory layout; a sample states what the operator needs. */
 typedef struct nb_sampler nb_sampler;
 struct nb_sampler {
     nb_context *nb;
@@ -452,13 +450,13 @@ typedef struct nb_op {
 
     /* Shape rule: fills out, or calls nb_fail and returns false. */
     bool (*infer)(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out);
-    /* Fills dx[i] with a node for each operand for which want[i]; NULL left there means that no gradient flows (an integer operand).
-     * May use y and its operands; made of operators, so that it can be differentiated again. */
+    /* Fills dx[i] with a node for each operand for which want[i]; NULL left there means that no gradient flows (an integer
+     * operand). May use y and its operands; made of operators, so that it can be differentiated again. */
     void (*derivative)(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx);
     /* The definition of what it computes: plain loops over pointers and strides, double accumulation. */
     void (*run)(const nb_call *call);
-    /* Views only: strides of out (its shape is set) and offset, in elements, that show in's elements; false: in must be contiguous
-     * first. The compiler calls this instead of run. */
+    /* Views only: strides of out (its shape is set) and offset, in elements, that show in's elements; false: in must be
+     * contiguous first. The compiler calls this instead of run. */
     bool (*view)(const nb_array *in, const void *attr, nb_array *out, int64_t *offset);
     /* Arithmetic of one call, multiply and add counted as two; NULL: one an element of the result. */
     double (*flops)(const nb_tensor *y);
@@ -471,8 +469,8 @@ typedef struct nb_op {
 /* A node of an operator, built-in or your own. attr is copied. */
 NB_API nb_tensor *nb_apply(nb_context *nb, const nb_op *op, int n_in, nb_tensor *const *in, const void *attr);
 
-/* Nodes made between the two belong to a composition (kind NB_COMPOSITION: "softmax"): pictures fold them, messages name them. Nests; the
- * outermost within a layer shows. */
+/* Nodes made between the two belong to a composition (kind NB_COMPOSITION: "softmax"): pictures fold them, messages name them.
+ * Nests; the outermost within a layer shows. */
 NB_API void nb_group_push(nb_context *nb, const nb_op *composition);
 NB_API void nb_group_pop(nb_context *nb);
 

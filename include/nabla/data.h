@@ -7,20 +7,21 @@
 extern "C" {
 #endif
 
-/* ---------------------------------------------------------------------------------------------------------------- data sets -- */
+/* --------------------------------------------------------------------------------------------------------------- data sets -- */
 
 /* Labelled items in memory: items of one shape, one class number each. Belongs to the context, until nb_dataset_free. */
 typedef struct nb_dataset nb_dataset;
 typedef enum nb_part { NB_TRAIN_PART, NB_TEST_PART } nb_part;
 
-/* The training or the test part of a folder in MNIST's format: {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte, plain or with .gz
- * (LeCun & Cortes, 1998). Items are [1, rows, columns] of u8; there are as many classes as the highest label says, and one. NULL on an
- * error: missing, damaged, contradictory files. */
+/* The training or the test part of a folder in MNIST's format: {train,t10k}-images-idx3-ubyte and -labels-idx1-ubyte, plain or
+ * with .gz (LeCun & Cortes, 1998). Items are [1, rows, columns] of u8; there are as many classes as the highest label says, and
+ * one. NULL on an error: missing, damaged, contradictory files. */
 NB_API nb_dataset *nb_dataset_idx(nb_context *nb, const char *folder, nb_part part);
 /* From memory, copied: items u8 or f32 [count, item...], labels below classes. */
-NB_API nb_dataset *nb_dataset_from(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const void *items, const int64_t *labels,
-                                   int64_t classes);
-/* Takes `count` random items out of a set into a new one (validation). Which ones depends on seed and sizes only; both keep their order. */
+NB_API nb_dataset *nb_dataset_from(nb_context *nb, nb_dtype dtype, int64_t count, nb_dims item, const void *items,
+                                   const int64_t *labels, int64_t classes);
+/* Takes `count` random items out of a set into a new one (validation). Which ones depends on seed and sizes only; both keep their
+ * order. */
 NB_API nb_dataset *nb_dataset_split(nb_dataset *d, int64_t count, uint64_t seed);
 NB_API void        nb_dataset_free(nb_dataset *d);
 NB_API int64_t     nb_dataset_count(const nb_dataset *d);
@@ -48,11 +49,11 @@ NB_API void       nb_loader_free(nb_loader *l);
 NB_API int64_t    nb_loader_steps(const nb_loader *l); /* batches an epoch */
 /* Starts an epoch at a batch (0: its beginning); for resuming too. */
 NB_API bool       nb_loader_start(nb_loader *l, int64_t epoch, int64_t batch);
-/* Fills x (f32 [batch, item...], or another shape of as many elements that begins with batch) and y (i64 [batch]) with the next batch;
- * false at the end of the epoch. */
+/* Fills x (f32 [batch, item...], or another shape of as many elements that begins with batch) and y (i64 [batch]) with the next
+ * batch; false at the end of the epoch. */
 NB_API bool       nb_loader_next(nb_loader *l, nb_tensor *x, nb_tensor *y);
 
-/* ------------------------------------------------------------------------------------------------------------ weights, files -- */
+/* ---------------------------------------------------------------------------------------------------------- weights, files -- */
 
 /* One key and value of a file's metadata. */
 typedef struct nb_pair {
@@ -63,7 +64,8 @@ typedef struct nb_pair {
  * temporary file in the same folder, fsync, rename, fsync of the folder; after a failure the old file stands. */
 NB_API bool nb_save(nb_context *nb, const char *path, nb_list tensors, int n_pairs, const nb_pair *pairs);
 
-/* A safetensors file, read whole and checked against all rules of the format; with a checksum of ours, against that. NULL on an error. */
+/* A safetensors file, read whole and checked against all rules of the format; with a checksum of ours, against that. NULL on an
+ * error. */
 typedef struct nb_file nb_file;
 NB_API nb_file    *nb_file_open(nb_context *nb, const char *path);
 NB_API void        nb_file_close(nb_file *f);

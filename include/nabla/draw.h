@@ -1,4 +1,5 @@
-/* nabla/draw.h: pictures as graphviz source, and tables. Included by nabla.h. All return text to be given back with nb_free, NULL on an error. */
+/* nabla/draw.h: pictures as graphviz source, and tables. Included by nabla.h. All return text to be given back with nb_free, NULL
+ * on an error. */
 #ifndef NABLA_DRAW_H
 #define NABLA_DRAW_H
 #ifdef __cplusplus
@@ -22,9 +23,9 @@ NB_API char *nb_draw_net(nb_net *net);
 NB_API char *nb_draw_neurons(nb_net *net);
 
 
-/* Not a picture but a table: the calls of a program that was run with nb_program_profile on, the longest first: milliseconds a run, share of
- * the run, rates, share of what the machine can do (`peak`: nb_measure_machine), kernel, layers, operators; then sums. `rows`: how many
- * calls to list, 0 for all. */
+/* Not a picture but a table: the calls of a program that was run with nb_program_profile on, the longest first: milliseconds a
+ * run, share of the run, rates, share of what the machine can do (`peak`: nb_measure_machine), kernel, layers, operators; then
+ * sums. `rows`: how many calls to list, 0 for all. */
 NB_API char *nb_draw_profile(nb_program *program, const nb_machine *peak, int rows);
 
 #ifdef __cplusplus

@@ -4,15 +4,15 @@
  * operands of one operator have one type; only nb_number adapts. Types: F = f32 f64, N = F i32 i64 u8, A = N bool. Axes may be
  * negative, counted from the end. Derivatives at kinks and ties are PyTorch's unless stated.
  *
- * Arithmetic of whole numbers wraps around (two's complement), in sums and products of many too; nb_cast alone saturates. A NULL operand
- * beside a real one is an error of the context, as any other; all NULL gives NULL, for there is no context to fail in. */
+ * Arithmetic of whole numbers wraps around (two's complement), in sums and products of many too; nb_cast alone saturates. A NULL
+ * operand beside a real one is an error of the context, as any other; all NULL gives NULL, for there is no context to fail in. */
 #ifndef NABLA_OPS_H
 #define NABLA_OPS_H
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* ------------------------------------------------------------------------------------------------- elementwise, two operands -- */
+/* ----------------------------------------------------------------------------------------------- elementwise, two operands -- */
 
 NB_API nb_tensor *nb_add(nb_tensor *a, nb_tensor *b);     /* a + b                                           N */
 NB_API nb_tensor *nb_sub(nb_tensor *a, nb_tensor *b);     /* a - b                                           N */
@@ -37,7 +37,7 @@ NB_API nb_tensor *nb_not(nb_tensor *x);
 
 NB_API nb_tensor *nb_where(nb_tensor *condition, nb_tensor *a, nb_tensor *b); /* a where condition (bool) holds, else b   A */
 
-/* -------------------------------------------------------------------------------------------------- elementwise, one operand -- */
+/* ------------------------------------------------------------------------------------------------ elementwise, one operand -- */
 
 NB_API nb_tensor *nb_abs(nb_tensor *x);        /* |x|; derivative 0 at 0                 N */
 NB_API nb_tensor *nb_neg(nb_tensor *x);        /* -x                                     N */
@@ -71,16 +71,17 @@ NB_API nb_tensor *nb_isnan(nb_tensor *x);      /* -> bool */
 NB_API nb_tensor *nb_isinf(nb_tensor *x);
 NB_API nb_tensor *nb_isfinite(nb_tensor *x);
 NB_API nb_tensor *nb_clamp(nb_tensor *x, double low, double high); /* into [low, high]; derivative 0 at both ends     N */
-NB_API nb_tensor *nb_cast(nb_tensor *x, nb_dtype dtype); /* to whole numbers: towards zero, saturating, NaN to 0; to bool: x != 0   A */
+NB_API nb_tensor *nb_cast(nb_tensor *x, nb_dtype dtype); /* to whole numbers: towards zero, saturating, NaN to 0; to bool: x !=
+                                                            0   A */
 
-/* ----------------------------------------------------------------------------------------------------------- activations (F) -- */
+/* --------------------------------------------------------------------------------------------------------- activations (F) -- */
 
 NB_API nb_tensor *nb_relu(nb_tensor *x);                          /* max(0, x); derivative 0 at 0 */
 NB_API nb_tensor *nb_leaky_relu(nb_tensor *x, double slope);      /* x > 0 ? x : slope x */
 NB_API nb_tensor *nb_prelu(nb_tensor *x, nb_tensor *slope);       /* the same, slope learned: [1], or [C] along axis 1 of x */
 NB_API nb_tensor *nb_elu(nb_tensor *x, double alpha);             /* x > 0 ? x : alpha (e^x - 1)   Clevert et al., 2015 */
 NB_API nb_tensor *nb_selu(nb_tensor *x);                          /* scaled ELU                   Klambauer et al., 2017 */
-NB_API nb_tensor *nb_gelu(nb_tensor *x);                          /* x Phi(x) = x/2 (1 + erf(x/sqrt 2))   Hendrycks & Gimpel, 2016 */
+NB_API nb_tensor *nb_gelu(nb_tensor *x); /* x Phi(x) = x/2 (1 + erf(x/sqrt 2))   Hendrycks & Gimpel, 2016 */
 NB_API nb_tensor *nb_gelu_tanh(nb_tensor *x);                     /* x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 NB_API nb_tensor *nb_gelu_tanh_grad(nb_tensor *x, nb_tensor *dy); /* its derivative at x times dy */
 NB_API nb_tensor *nb_silu(nb_tensor *x);                          /* x sigmoid(x) */
@@ -94,25 +95,27 @@ NB_API nb_tensor *nb_softmax(nb_tensor *x, int axis);             /* e^x / sum e
 NB_API nb_tensor *nb_log_softmax(nb_tensor *x, int axis);         /* log of it, without underflow */
 NB_API nb_tensor *nb_logsumexp(nb_tensor *x, nb_dims axes, bool keepdim); /* log sum e^x */
 
-/* -------------------------------------------------------------------------- reductions: nb_axes() means all axes; keepdim: size 1 -- */
+/* ------------------------------------------------------------------- reductions: nb_axes() means all axes; keepdim: size 1 -- */
 
 NB_API nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim);   /* N; of no elements: 0 */
 NB_API nb_tensor *nb_mean(nb_tensor *x, nb_dims axes, bool keepdim);  /* F; of no elements: NaN */
-NB_API nb_tensor *nb_max(nb_tensor *x, nb_dims axes, bool keepdim);   /* N; NaN if one is NaN; of no elements: an error; tie: dy to the first */
+NB_API nb_tensor *nb_max(nb_tensor *x, nb_dims axes, bool keepdim);   /* N; NaN if one is NaN; of no elements: an error; tie:
+                                                                         dy to the first */
 NB_API nb_tensor *nb_min(nb_tensor *x, nb_dims axes, bool keepdim);
 NB_API nb_tensor *nb_prod(nb_tensor *x, nb_dims axes, bool keepdim);  /* N; derivative right where factors are 0, twice too.
                                                                       * A product of many in parts: if one part overflows f64 and
                                                                       * another is 0 by underflow, NaN */
 NB_API nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* sum (x - mean)^2 / (n - correction)  F */
 NB_API nb_tensor *nb_std(nb_tensor *x, nb_dims axes, bool keepdim, int correction); /* its square root */
-NB_API nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim);      /* (sum |x|^p)^(1/p), p > 0 or infinity; derivative 0 at 0; tie: as max  F */
+NB_API nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim);      /* (sum |x|^p)^(1/p), p > 0 or infinity;
+                                                                                       derivative 0 at 0; tie: as max  F */
 NB_API nb_tensor *nb_argmax(nb_tensor *x, int axis, bool keepdim);    /* -> i64, the first on ties; NaN counts as largest */
 NB_API nb_tensor *nb_argmin(nb_tensor *x, int axis, bool keepdim);    /* -> i64, the first on ties; NaN counts as smallest */
 NB_API nb_tensor *nb_any(nb_tensor *x, nb_dims axes, bool keepdim);   /* bool -> bool */
 NB_API nb_tensor *nb_all(nb_tensor *x, nb_dims axes, bool keepdim);
 NB_API nb_tensor *nb_cumsum(nb_tensor *x, int axis);                  /* y_i = x_0 + ... + x_i  N */
 
-/* ------------------------------------------------------------------------------------------------- shape: all types, no arithmetic -- */
+/* ----------------------------------------------------------------------------------------- shape: all types, no arithmetic -- */
 
 NB_API nb_tensor *nb_reshape(nb_tensor *x, nb_dims shape);            /* one size may be -1: what is left */
 NB_API nb_tensor *nb_permute(nb_tensor *x, nb_dims axes);             /* y's axis i is x's axis axes[i] */
@@ -121,7 +124,8 @@ NB_API nb_tensor *nb_expand(nb_tensor *x, nb_dims shape);             /* broadca
 NB_API nb_tensor *nb_squeeze(nb_tensor *x, nb_dims axes);             /* drops axes of size 1; nb_axes(): all of them */
 NB_API nb_tensor *nb_unsqueeze(nb_tensor *x, int axis);               /* a new axis of size 1 before `axis` of the result */
 NB_API nb_tensor *nb_flatten(nb_tensor *x, int first, int last);      /* axes first..last as one */
-/* x[start:stop:step] along one axis, as in Python: negative numbers from the end, clamped; NB_END as stop: to the end, in the direction of step. */
+/* x[start:stop:step] along one axis, as in Python: negative numbers from the end, clamped; NB_END as stop: to the end, in the
+ * direction of step. */
 #define NB_END INT64_MAX
 NB_API nb_tensor *nb_slice(nb_tensor *x, int axis, int64_t start, int64_t stop, int64_t step);
 NB_API nb_tensor *nb_flip(nb_tensor *x, nb_dims axes);
@@ -132,15 +136,18 @@ NB_API nb_tensor *nb_pad(nb_tensor *x, nb_dims before, nb_dims after, double val
 NB_API nb_tensor *nb_tril(nb_tensor *x, int64_t diagonal);            /* zeros above the diagonal of the last two axes */
 NB_API nb_tensor *nb_triu(nb_tensor *x, int64_t diagonal);            /* zeros below */
 
-/* ----------------------------------------------------- by computed places: indices i32 or i64; out of range fails the run and names it -- */
+/* ----------------------------------------- by computed places: indices i32 or i64; out of range fails the run and names it -- */
 
-NB_API nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index);      /* y[..i..] = x[..index[..i..]..]; shapes equal but along axis */
-NB_API nb_tensor *nb_scatter_add(nb_tensor *x, int axis, nb_tensor *index, nb_tensor *source); /* x, plus source at the places; the adjoint of gather */
-NB_API nb_tensor *nb_index_select(nb_tensor *x, int axis, nb_tensor *index); /* rows (axis 0): index [any shape] replaces the axis; an embedding look-up */
+NB_API nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index);      /* y[..i..] = x[..index[..i..]..]; shapes equal but
+                                                                               along axis */
+/* x, plus source at the places; the adjoint of gather */
+NB_API nb_tensor *nb_scatter_add(nb_tensor *x, int axis, nb_tensor *index, nb_tensor *source);
+NB_API nb_tensor *nb_index_select(nb_tensor *x, int axis, nb_tensor *index); /* rows (axis 0): index [any shape] replaces the
+                                                                                axis; an embedding look-up */
 NB_API nb_tensor *nb_one_hot(nb_tensor *index, int64_t classes, nb_dtype dtype); /* [..., classes]: 1 at the index, else 0 */
 NB_API nb_tensor *nb_embedding(nb_tensor *weight, nb_tensor *index); /* rows of weight [V,D]: index [...] -> [...,D]   F */
 
-/* --------------------------------------------------------------------------------------------------------------- contractions -- */
+/* ------------------------------------------------------------------------------------------------------------ contractions -- */
 
 /* Matrix product.
  *
@@ -184,10 +191,11 @@ typedef struct nb_conv2d_options {
  *     y[n,o,i,j] = bias[o] + sum_{c,u,v} x[n, c, i sH + u dH - pH, j sW + v dW - pW] weight[o,c,u,v]
  *     H' = floor((H + 2 pH - dH (kH - 1) - 1) / sH) + 1
  *
- * NULL options are all defaults. Where the window lies beyond the image, either nothing is added or zeros times the weights are: the same but for
- * weights that are infinite or NaN, which make the edges NaN or leave them finite, as the kernel has it.    F */
+ * NULL options are all defaults. Where the window lies beyond the image, a kernel adds nothing or zeros times the weights: the
+ * same, unless weights are infinite or NaN, which then may make the edges NaN.    F */
 NB_API nb_tensor *nb_conv2d(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, const nb_conv2d_options *options);
-/* Its two adjoints, operators themselves: dL/dx from dL/dy (also known as transposed convolution), dL/dweight from x and dL/dy. */
+/* Its two adjoints, operators themselves: dL/dx from dL/dy (also known as transposed convolution), dL/dweight from x and
+ * dL/dy. */
 NB_API nb_tensor *nb_conv2d_input_grad(nb_tensor *dy, nb_tensor *weight, nb_dims input_shape, const nb_conv2d_options *options);
 NB_API nb_tensor *nb_conv2d_weight_grad(nb_tensor *x, nb_tensor *dy, nb_dims weight_shape, const nb_conv2d_options *options);
 
@@ -198,33 +206,35 @@ typedef struct nb_pool2d_options {
     bool    exclude_padding;   /* average: divide by the elements inside the image only */
 } nb_pool2d_options;
 
-NB_API nb_tensor *nb_max_pool2d(nb_tensor *x, const nb_pool2d_options *options); /* [N,C,H,W] -> [N,C,H',W']; tie: the first   F */
+NB_API nb_tensor *nb_max_pool2d(nb_tensor *x, const nb_pool2d_options *options); /* [N,C,H,W] -> [N,C,H',W']; tie: the
+                                                                                    first   F */
 NB_API nb_tensor *nb_avg_pool2d(nb_tensor *x, const nb_pool2d_options *options); /* dilation must be 1   F */
 NB_API nb_tensor *nb_adaptive_avg_pool2d(nb_tensor *x, int64_t height, int64_t width); /* windows [floor(iH/h), ceil((i+1)H/h)) */
 NB_API nb_tensor *nb_adaptive_max_pool2d(nb_tensor *x, int64_t height, int64_t width);
 NB_API nb_tensor *nb_global_avg_pool2d(nb_tensor *x); /* [N,C,H,W] -> [N,C,1,1] */
 NB_API nb_tensor *nb_global_max_pool2d(nb_tensor *x);
 
-/* ------------------------------------------------------------------------------------------------------------------- creation -- */
+/* ---------------------------------------------------------------------------------------------------------------- creation -- */
 
 NB_API nb_tensor *nb_zeros(nb_context *nb, nb_dtype dtype, nb_dims shape);
 NB_API nb_tensor *nb_ones(nb_context *nb, nb_dtype dtype, nb_dims shape);
 NB_API nb_tensor *nb_full(nb_context *nb, nb_dtype dtype, nb_dims shape, double value);
 NB_API nb_tensor *nb_zeros_like(nb_tensor *x);
 NB_API nb_tensor *nb_ones_like(nb_tensor *x);
-NB_API nb_tensor *nb_arange(nb_context *nb, nb_dtype dtype, double start, double stop, double step); /* start, start + step, ... before stop */
+/* start, start + step, ... before stop */
+NB_API nb_tensor *nb_arange(nb_context *nb, nb_dtype dtype, double start, double stop, double step);
 NB_API nb_tensor *nb_linspace(nb_context *nb, nb_dtype dtype, double first, double last, int64_t count); /* both ends included */
 NB_API nb_tensor *nb_eye(nb_context *nb, nb_dtype dtype, int64_t rows, int64_t columns);
 NB_API nb_tensor *nb_uniform(nb_context *nb, nb_dtype dtype, nb_dims shape, double low, double high); /* in [low, high) */
 NB_API nb_tensor *nb_normal(nb_context *nb, nb_dtype dtype, nb_dims shape, double mean, double std);  /* Box & Muller, 1958 */
-NB_API nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape);                 /* bool, true with probability p (F, broadcast to shape) */
+NB_API nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape); /* bool, true with probability p (F, broadcast to shape) */
 NB_API nb_tensor *nb_randperm(nb_context *nb, int64_t n);                    /* i64 [n]: 0..n-1 in random order */
 
 /* Zero with probability p (a scalar in [0,1): nb_number, an input or a param), else x / (1 - p).   Srivastava et al., 2014   F */
 NB_API nb_tensor *nb_dropout(nb_tensor *x, nb_tensor *p);
 /* Whole channels at once: x [N,C,...].   Tompson et al., 2015 */
 NB_API nb_tensor *nb_dropout_channels(nb_tensor *x, nb_tensor *p);
-/* Linear layer whose weights are dropped, one mask a call.   Wan et al., Regularization of Neural Networks using DropConnect, 2013 */
+/* Linear layer, weights dropped by one mask a call.   Wan et al., Regularization of Neural Networks using DropConnect, 2013 */
 NB_API nb_tensor *nb_dropconnect_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, nb_tensor *p);
 
 #ifdef __cplusplus

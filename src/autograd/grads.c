@@ -1,8 +1,8 @@
 /* grads.c: back-propagation as a walk over the graph that makes more graph.
  *
- * With L = sum(upstream * y), the nodes below y are visited users first. When a node's turn comes, all that flows into it has been
- * added up: dL/dnode. Its operator's derivative turns that into one term for each operand. Nodes that do not depend on any x are
- * left out, so only what is asked for is built. */
+ * With L = sum(upstream * y), the nodes below y are visited users first. When a node's turn comes, all that flows into it has
+ * been added up: dL/dnode. Its operator's derivative turns that into one term for each operand. Nodes that do not depend on any x
+ * are left out, so only what is asked for is built. */
 #include <string.h>
 
 #include "autograd.h"
@@ -58,7 +58,8 @@ static bool propagate(nb_context *nb, tape *t, int64_t i) {
     }
     if (!any) return true;
     if (!node->op->derivative) {
-        nb__fail_at(node, NB_INVALID, "nb_grads: %s has no derivative; nb_stop_gradient or nb_with_derivative around it says what is meant",
+        nb__fail_at(node, NB_INVALID,
+                    "nb_grads: %s has no derivative; nb_stop_gradient or nb_with_derivative around it says what is meant",
                     node->op->name);
         return false;
     }
@@ -87,7 +88,8 @@ nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs) {
     for (int k = 0; k < xs.n; k++) {
         if (nb__refuse(nb, xs.at[k], k, "nb_grads")) return out;
         if (xs.at[k]->is_number) {
-            nb_fail(nb, NB_INVALID, "nb_grads: x %d is a literal (nb_number), which each operator adapts; use nb_full or nb_param", k);
+            nb_fail(nb, NB_INVALID,
+                    "nb_grads: x %d is a literal (nb_number), which each operator adapts; use nb_full or nb_param", k);
             return out;
         }
         if (!nb__is_float(xs.at[k]->dtype)) {
@@ -97,11 +99,13 @@ nb_list nb_grads(nb_tensor *y, nb_tensor *upstream, nb_list xs) {
         }
     }
     if (!nb__is_float(y->dtype)) {
-        nb_fail(nb, NB_INVALID, "nb_grads: y, %s, is %s; derivatives are for f32 and f64", nb__describe(y), nb_dtype_name(y->dtype));
+        nb_fail(nb, NB_INVALID, "nb_grads: y, %s, is %s; derivatives are for f32 and f64", nb__describe(y),
+                nb_dtype_name(y->dtype));
         return out;
     }
     if (!upstream && nb_count(y) != 1) {
-        nb_fail(nb, NB_INVALID, "nb_grads: y, %s, is %s: give an upstream gradient of that shape, or reduce y to one number first",
+        nb_fail(nb, NB_INVALID,
+                "nb_grads: y, %s, is %s: give an upstream gradient of that shape, or reduce y to one number first",
                 nb__describe(y), nb__dims_text(y->shape).at);
         return out;
     }
@@ -145,7 +149,7 @@ nb_tensor *nb_jvp(nb_tensor *y, nb_list xs, nb_list vs) {
     return nb_grads(sum, NULL, nb_list_from(nb, 1, &u)).at[0];
 }
 
-/* ------------------------------------------------------------------------------- identity operators that only matter to derivatives */
+/* ------------------------------------------------------------------------- identity operators that only matter to derivatives */
 
 static bool infer_first(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)nb;
@@ -181,7 +185,7 @@ typedef struct own_derivative {
 static void derive_own(nb_tensor *node, nb_tensor *dy, const bool *want, nb_tensor **dx) {
     (void)want;
     const own_derivative *own = node->attr;
-    nb_list xs = nb_list_from(node->nb, node->n_in - 1, node->in + 1);
+    nb_list               xs = nb_list_from(node->nb, node->n_in - 1, node->in + 1);
     if (xs.n == node->n_in - 1) own->derivative(node, dy, xs, dx + 1, own->user);
 }
 

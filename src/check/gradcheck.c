@@ -1,8 +1,8 @@
 /* gradcheck.c: derivatives against central differences, in double.
  *
- * One scheme serves every order. A function has points x and results y. With an upstream v for each y, s = sum v y is a scalar, and
- * its gradients g = ds/dx are what the engine claims. For order 2 the function is taken to be (x, v) -> g, and the same is done once more.
- * Differences are taken of y itself, never of s alone, so that an upstream of ones cannot hide a mistake.
+ * One scheme serves every order. A function has points x and results y. With an upstream v for each y, s = sum v y is a scalar,
+ * and its gradients g = ds/dx are what the engine claims. For order 2 the function is taken to be (x, v) -> g, and the same is
+ * done once more. Differences are taken of y itself, never of s alone, so that an upstream of ones cannot hide a mistake.
  *
  *     J[j][i] = dy_j/dx_i     claimed: row j by v = e_j     measured: column i = (y(x + h e_i) - y(x - h e_i)) / 2h
  *
@@ -58,7 +58,7 @@ static bool wrong(checker *c, const char *text) {
 
 static bool context_failed(checker *c) { return nb_error(c->nb) && !wrong(c, nb_error(c->nb)); }
 
-/* ------------------------------------------------------------------------------------------------------------- the two programs */
+/* ----------------------------------------------------------------------------------------------------------- the two programs */
 
 static nb_tensor *add_point(checker *c, vector *p, nb_dims shape) {
     if (p->n == MAX_TENSORS) return nb_fail(c->nb, NB_INVALID, "nb_gradcheck: more than %d tensors", (int)MAX_TENSORS);
@@ -132,7 +132,7 @@ static bool run(checker *c, nb_program *program, int n, double *to) {
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ comparisons */
+/* ---------------------------------------------------------------------------------------------------------------- comparisons */
 
 static void where(const vector *p, int64_t i, int *tensor, int64_t *element) {
     int t = 0;

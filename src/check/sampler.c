@@ -1,5 +1,5 @@
-/* sampler.c: see sampler.h. A sample is called twice: once with operands of zeros, to learn what it asks for, and then with views of leaves
- * that were made accordingly. */
+/* sampler.c: see sampler.h. A sample is called twice: once with operands of zeros, to learn what it asks for, and then with views
+ * of leaves that were made accordingly. */
 #include <string.h>
 
 #include "sampler.h"

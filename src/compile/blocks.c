@@ -1,9 +1,11 @@
-/* blocks.c: a program that treats the items of a batch alike, inference above all, runs block by block of them if what all items need at once would not
- * stay in the caches: values then are where the next call finds them, and the workspace is that of one block.
+/* blocks.c: a program that treats the items of a batch alike, inference above all, runs block by block of them if what all items
+ * need at once would not stay in the caches: values then are where the next call finds them, and the workspace is that of one
+ * block.
  *
- * Items are the first axis of inputs. A node is computed from items if one of its operands is; where each such node keeps its items apart and in order on its
- * first axis, one or more rows for each, all of them, the results too, are made for a block of items. Inputs and results stay whole: a run moves along them (run.c). Blocks
- * have one size; the last one ends with the batch and may compute again what the one before has. */
+ * Items are the first axis of inputs. A node is computed from items if one of its operands is; where each such node keeps its
+ * items apart and in order on its first axis, one or more rows for each, all of them, the results too, are made for a block of
+ * items. Inputs and results stay whole: a run moves along them (run.c). Blocks have one size; the last one ends with the batch
+ * and may compute again what the one before has. */
 #include <string.h>
 
 #include "ops.h"
@@ -35,8 +37,8 @@ static bool reduces(const nb_op *op) {
            op == &nb__op_argmin || op == &nb__op_cumsum;
 }
 
-/* Whether node i, with an operand by items, makes its result item by item, along the first axis. What can fail is not here: its message names a place
- * in the batch. */
+/* Whether node i, with an operand by items, makes its result item by item, along the first axis. What can fail is not here: its
+ * message names a place in the batch. */
 static bool keeps_items(const nb_program *p, int i, int64_t items) {
     const nb__node *n = &p->node[i];
     const nb_op    *op = n->op;
@@ -119,7 +121,8 @@ static bool cut(nb_program *p, nb__node *n) {
 
 bool nb__cut_blocks(nb_program *p, bool cuts) {
     int64_t items, blocks = 0;
-    bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items) && has_products(p);
+    bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items) &&
+                   (p->nb->block_items || has_products(p));
     if (is_free) {
         double block = p->nb->block_items, most = MOST_BYTES / (bytes_an_item(p, items) + 1);
         if (!p->nb->block_items && most >= LEAST_ITEMS) block = most;

@@ -14,8 +14,10 @@ static void free_program(void *object) {
     for (int s = 0; s < p->n_steps; s++) {
         nb__plan *plan = &p->step[s].plan;
         if (!plan->state) continue;
-        if (plan->free_state) plan->free_state(nb, plan->state);
-        else nb_free(nb, plan->state);
+        if (plan->free_state)
+            plan->free_state(nb, plan->state);
+        else
+            nb_free(nb, plan->state);
     }
     for (int i = 0; i < p->n_kept; i++) nb__storage_unuse(nb, p->kept[i]);
     nb_free(nb, p->workspace);
@@ -30,12 +32,9 @@ static const struct {
     const char *name;
     size_t      flag;
 } pass[] = {
-    {"simplify", offsetof(nb__compile, simplify)},
-    {"algebra", offsetof(nb__compile, algebra)},
-    {"blocks", offsetof(nb__compile, blocks)},
-    {"layout", offsetof(nb__compile, layout)},
-    {"fuse", offsetof(nb__compile, fuse)},
-    {"memory", offsetof(nb__compile, memory)},
+    {"simplify", offsetof(nb__compile, simplify)}, {"algebra", offsetof(nb__compile, algebra)},
+    {"blocks", offsetof(nb__compile, blocks)},     {"layout", offsetof(nb__compile, layout)},
+    {"fuse", offsetof(nb__compile, fuse)},         {"memory", offsetof(nb__compile, memory)},
 };
 enum { PASSES = sizeof pass / sizeof *pass };
 
@@ -43,10 +42,13 @@ const char *nb__pass_name(int i) { return i >= 0 && i < PASSES ? pass[i].name : 
 
 static void unknown_pass(nb_context *nb, int n, const char *word) {
     char known[256] = "";
-    for (int i = 0; i < PASSES; i++) snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", pass[i].name);
+    for (int i = 0; i < PASSES; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", pass[i].name);
     bool is_alone = (n == 3 && !strncmp(word, "all", 3)) || (n == 4 && !strncmp(word, "none", 4));
-    if (is_alone) nb_fail(nb, NB_INVALID, "passes: \"%.*s\" stands alone, without other words: or list some of %s", n, word, known);
-    else nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of %s, nor all or none", n, word, known);
+    if (is_alone)
+        nb_fail(nb, NB_INVALID, "passes: \"%.*s\" stands alone, without other words: or list some of %s", n, word, known);
+    else
+        nb_fail(nb, NB_INVALID, "passes: \"%.*s\" is none of %s, nor all or none", n, word, known);
 }
 
 /* Comma-separated passes; the reference kernels get none. */
@@ -129,7 +131,8 @@ static bool copy_buffers(nb_program *q, const nb_program *p, nb_list input, nb_l
     memcpy(q->buffer, p->buffer, (size_t)p->n_buffers * sizeof *q->buffer);
     for (int i = 0; i < input.n; i++) {
         for (int b = 0; b < p->n_buffers; b++)
-            if (p->buffer[b].place == NB__IN_KEPT && p->buffer[b].storage == input.at[i]->storage) q->buffer[b].storage = own.at[i]->storage;
+            if (p->buffer[b].place == NB__IN_KEPT && p->buffer[b].storage == input.at[i]->storage)
+                q->buffer[b].storage = own.at[i]->storage;
         own.at[i]->storage->users++;
         q->kept[q->n_kept] = own.at[i]->storage;
         q->kept_name[q->n_kept++] = own.at[i]->name;
@@ -158,7 +161,8 @@ nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_li
         q->step[s].call = (nb__call){.n_out = 0};
         q->step[s].prepared = 0;
     }
-    q->is_good = q->fault && q->step && copy_outputs(q, p) && copy_buffers(q, p, input, own) && nb__select(q) && make_workspace(q);
+    q->is_good =
+        q->fault && q->step && copy_outputs(q, p) && copy_buffers(q, p, input, own) && nb__select(q) && make_workspace(q);
     return q;
 }
 
@@ -171,7 +175,7 @@ nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *
     if (nb->status != NB_OK || !p->fault) return p;
     bool fast = nb->isa->tiles != NULL;
     p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) &&
-                 nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) &&
-                 nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
+                 nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) && nb__fuse(p, how->fuse && fast) &&
+                 nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
     return p;
 }

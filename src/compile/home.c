@@ -1,8 +1,9 @@
 /* home.c: what is joined is written where it will lie.
  *
- * A concat whose operands are computed just for it needs no copies: each operand's values go straight into its stretch of the result, their
- * home (the steps of a recurrent net, the gradients of its gates). A concat may itself have its home in a further one. Operands that have
- * their memory elsewhere are copied into their stretch, so that such a concat is never more than a name. */
+ * A concat whose operands are computed just for it needs no copies: each operand's values go straight into its stretch of the
+ * result, their home (the steps of a recurrent net, the gradients of its gates). A concat may itself have its home in a further
+ * one. Operands that have their memory elsewhere are copied into their stretch, so that such a concat is never more than a
+ * name. */
 #include "ops.h"
 #include "program.h"
 

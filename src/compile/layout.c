@@ -1,8 +1,9 @@
 /* layout.c: where the elements of each value lie.
  *
- * Shapes are logical; the order in memory is chosen here. Convolutions produce channels-last images (that is how their kernels are
- * fastest), and what follows keeps the order of its operands, so that no transposition is needed between them. A view costs nothing: it is
- * other strides over the same buffer. Only where strides cannot express it, and where values leave the program, a copy is made. */
+ * Shapes are logical; the order in memory is chosen here. Convolutions produce channels-last images (that is how their kernels
+ * are fastest), and what follows keeps the order of its operands, so that no transposition is needed between them. A view costs
+ * nothing: it is other strides over the same buffer. Only where strides cannot express it, and where values leave the program, a
+ * copy is made. */
 #include <string.h>
 
 #include "ops.h"
@@ -53,8 +54,8 @@ static void nested_like(nb__node *n, const int *axis) {
 static int leader(const nb_program *p, const nb__node *n) {
     int first = -1;
     if (n->shape.rank < 2) return -1;
-    if (n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d || n->op == &nb__op_avg_pool2d_grad || n->op == &nb__op_sum ||
-        n->op == &nb__op_max || n->op == &nb__op_min || n->op == &nb__op_pad || n->op == &nb__op_concat)
+    if (n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d || n->op == &nb__op_avg_pool2d_grad ||
+        n->op == &nb__op_sum || n->op == &nb__op_max || n->op == &nb__op_min || n->op == &nb__op_pad || n->op == &nb__op_concat)
         return n->in[0];
     if (n->op == &nb__op_gather || n->op == &nb__op_scatter_add || n->op == &nb__op_pool_take || n->op == &nb__op_pool_put)
         return n->in[1]; /* the index: of a pool, as the image was */
@@ -105,14 +106,23 @@ static int add_copy(nb_program *p, int of) {
     if (!in) return -1;
     *in = of;
     const nb__node *n = &p->node[of];
-    nb__node copy = {.op = &nb__op_copy, .n_in = 1, .in = in, .dtype = n->dtype, .shape = n->shape, .scope = n->scope, .serial = n->serial, .step = -1, .buffer = -1, .by_item = n->by_item};
+    nb__node        copy = {.op = &nb__op_copy,
+                            .n_in = 1,
+                            .in = in,
+                            .dtype = n->dtype,
+                            .shape = n->shape,
+                            .scope = n->scope,
+                            .serial = n->serial,
+                            .step = -1,
+                            .buffer = -1,
+                            .by_item = n->by_item};
     nb__row_major(&copy);
     copy.base = p->n_nodes;
     return nb__add_node(p, &copy);
 }
 
-/* The gradient that a max pool's adjoint (node i) puts back, in the order of the places: its kernel goes along both, and a copy of a few elements
- * costs far less than going across one. */
+/* The gradient that a max pool's adjoint (node i) puts back, in the order of the places: its kernel goes along both, and a copy
+ * of a few elements costs far less than going across one. */
 static bool order_gradient(nb_program *p, int i) {
     int             axis[NB_MAX_RANK], gradient = p->node[i].in[0];
     const nb__node *places = &p->node[p->node[i].in[1]], *dy = &p->node[gradient];
@@ -158,8 +168,8 @@ static bool is_plain(const nb_program *p, int i) {
     return n->source == NB__COMPUTED && n->base == i && !n->has_home && is_row_major(n);
 }
 
-/* How node n wants operand k to lie: in the order of a permute, or as its own users want it, if it is elementwise work on one tensor and
- * single numbers. */
+/* How node n wants operand k to lie: in the order of a permute, or as its own users want it, if it is elementwise work on one
+ * tensor and single numbers. */
 static const nb_dims *wanted_order(const nb_program *p, const nb__node *n, int k, const nb_dims *own) {
     if (n->op == &nb__op_permute) return &((const nb__dims_attr *)n->attr)->dims;
     if (nb__row_of(n->op) < 0 || !own || !nb__dims_equal(p->node[n->in[k]].shape, n->shape)) return NULL;
@@ -204,7 +214,7 @@ static bool copy_operands(nb_program *p, int concat) {
 }
 
 bool nb__layout(nb_program *p, bool free_order) {
-    int   n = p->n_nodes;
+    int n = p->n_nodes;
     /* Each node may bring one copy before it; roots and commits one each at the end. */
     size_t room = 2 * (size_t)n + (size_t)p->n_roots + (size_t)p->n_commits;
     for (int i = 0; i < n; i++)
@@ -250,7 +260,7 @@ bool nb__layout(nb_program *p, bool free_order) {
     return true;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- copy, as an operator */
+/* ------------------------------------------------------------------------------------------------------- copy, as an operator */
 
 static bool infer_copy(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)nb;
@@ -266,8 +276,11 @@ static void run_copy(const nb_call *call) {
     int64_t         index[NB_MAX_RANK] = {0};
     for (int i = 0; i < y->rank; i++)
         if (y->shape[i] == 0) return;
-    do memcpy((char *)y->data + (size_t)nb__offset(y, index) * size, (char *)x->data + nb__offset(x, index) * (int64_t)size, size);
+    do
+        memcpy((char *)y->data + (size_t)nb__offset(y, index) * size, (char *)x->data + nb__offset(x, index) * (int64_t)size,
+               size);
     while (nb__next_index(y->rank, y->shape, index));
 }
 
-const nb_op nb__op_copy = {.name = "copy", .formula = "y = x", .kind = NB_OPAQUE, .arity = 1, .infer = infer_copy, .run = run_copy};
+const nb_op nb__op_copy = {
+    .name = "copy", .formula = "y = x", .kind = NB_OPAQUE, .arity = 1, .infer = infer_copy, .run = run_copy};

@@ -1,12 +1,12 @@
-/* lookups.c: rules for products with rows that an index chooses from a table, as an embedding does: with fewer rows in the table than are chosen, the table is
- * multiplied, or what belongs to one of its rows is added up first.
+/* lookups.c: rules for products with rows that an index chooses from a table, as an embedding does: with fewer rows in the table
+ * than are chosen, the table is multiplied, or what belongs to one of its rows is added up first.
  *
  *   E[i] B                  (E B)[i]
- *   G^T E[i]                S^T E, and E[i]^T G = E^T S, where S, as large as E is high, has in row v the sum of G's rows j with i_j = v
+ *   G^T E[i]                S^T E, and E[i]^T G = E^T S, where row v of S, as high as E, is the sum of G's rows j with i_j = v
  *   sum of rows of G B      S B: the gradient of E; S is the same as above
  *
- * The rows may be seen in another order or shape: then their index is. The first keeps each bit; sums run in another order, and infinities or NaN of rows that
- * nobody chose, or of a B that no row would have met, come through as 0 times them. */
+ * The rows may be seen in another order or shape: then their index is. The first keeps each bit; sums run in another order, and
+ * infinities or NaN of rows that nobody chose, or of a B that no row would have met, come through as 0 times them. */
 #include "rewrite.h"
 
 enum {
@@ -32,7 +32,8 @@ static bool keeps_rows(const nb__rewrite *r, const nb__node *n) {
     return n->op == &nb__op_reshape && of.rank > 0 && of.size[of.rank - 1] == n->shape.size[last];
 }
 
-/* Whether old node i is rows of a table (an old node), each whole, and the index (a new one) of each: of i's shape but for the last axis. */
+/* Whether old node i is rows of a table (an old node), each whole, and the index (a new one) of each: of i's shape but for the
+ * last axis. */
 static bool find_table(nb__rewrite *r, int i, int views, int *table, int *index) {
     const nb__node *n = &r->old[i];
     if (nb__is_computed(n, &nb__op_index_select)) {

@@ -119,10 +119,11 @@ static bool check_assigns(nb_context *nb, nb_list roots) {
         nb_tensor *a = roots.at[i], *target = a->op->kind == NB_ASSIGN ? a->in[0] : NULL;
         if (!target) continue;
         if (target->mark == mark && roots.at[target->index] != a) {
-            nb__fail_at(a, NB_INVALID,
-                        "%s is assigned twice in one program; if a layer with running values is applied twice, use a layer of its own "
-                        "for each place, or NB_EVAL mode for one of them",
-                        target->name);
+            nb__fail_at(
+                a, NB_INVALID,
+                "%s is assigned twice in one program; if a layer with running values is applied twice, use a layer of its own "
+                "for each place, or NB_EVAL mode for one of them",
+                target->name);
             return false;
         }
         target->mark = mark;
@@ -134,8 +135,14 @@ static bool check_assigns(nb_context *nb, nb_list roots) {
 static nb_tensor *output_header(nb_program *p, const nb_tensor *t) {
     nb_tensor *o = nb__program_alloc(p, sizeof *o);
     if (!o) return NULL;
-    *o = (nb_tensor){.nb = p->nb, .op = &nb__op_output, .step = NB__KEPT, .serial = ++p->nb->serial, .shape = t->shape, .dtype = t->dtype,
-                     .scope = &p->nb->root_scope, .name = copy_text(p, t->name)};
+    *o = (nb_tensor){.nb = p->nb,
+                     .op = &nb__op_output,
+                     .step = NB__KEPT,
+                     .serial = ++p->nb->serial,
+                     .shape = t->shape,
+                     .dtype = t->dtype,
+                     .scope = &p->nb->root_scope,
+                     .name = copy_text(p, t->name)};
     return o;
 }
 

@@ -1,7 +1,8 @@
 /* memory.c: places for all buffers in one workspace.
  *
- * The steps are gone through in their order, as a run does, with a list of free stretches: a buffer takes the smallest stretch that holds it
- * when its step comes, and gives it back after its last reader. An elementwise step may write over an operand that dies there. */
+ * The steps are gone through in their order, as a run does, with a list of free stretches: a buffer takes the smallest stretch
+ * that holds it when its step comes, and gives it back after its last reader. An elementwise step may write over an operand that
+ * dies there. */
 #include <string.h>
 
 #include "ops.h"
@@ -93,9 +94,12 @@ static int dying_twin(const nb_program *p, int s, const nb__node *n, const int *
         for (int m = 0; m < node->n_in; m++) {
             const nb__node *in = &p->node[node->in[m]];
             int             b = p->node[in->base].buffer;
-            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] || nb__member(p, &p->step[s], node->in[m]) >= 0) continue;
+            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] ||
+                nb__member(p, &p->step[s], node->in[m]) >= 0)
+                continue;
             if (in->offset || p->buffer[b].bytes != (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)) continue;
-            if (in->dtype == n->dtype && nb__dims_equal(in->shape, n->shape) && !memcmp(in->stride, n->stride, sizeof n->stride)) return b;
+            if (in->dtype == n->dtype && nb__dims_equal(in->shape, n->shape) && !memcmp(in->stride, n->stride, sizeof n->stride))
+                return b;
         }
     }
     return -1;
@@ -109,7 +113,8 @@ static bool may_write_over(const nb_program *p, int s, int b, int k) {
         for (int m = 0; m < node->n_in; m++) {
             const nb__node *in = &p->node[node->in[m]];
             if (p->node[in->base].buffer != b) continue;
-            if (j > k || in->offset || !nb__dims_equal(in->shape, n->shape) || memcmp(in->stride, n->stride, sizeof n->stride)) return false;
+            if (j > k || in->offset || !nb__dims_equal(in->shape, n->shape) || memcmp(in->stride, n->stride, sizeof n->stride))
+                return false;
         }
     }
     return true;
@@ -140,8 +145,8 @@ bool nb__plan_memory(nb_program *p, bool share) {
             nb__node *owner = node->has_home ? &p->node[node->lies_in] : node;
             if (owner->buffer < 0) {
                 owner->buffer = p->n_buffers;
-                p->buffer[p->n_buffers++] = (nb__buffer){.place = NB__IN_WORKSPACE,
-                                                         .bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype)};
+                p->buffer[p->n_buffers++] = (nb__buffer){
+                    .place = NB__IN_WORKSPACE, .bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype)};
             }
             node->buffer = owner->buffer;
         }
@@ -152,7 +157,8 @@ bool nb__plan_memory(nb_program *p, bool share) {
         nb__step *step = &p->step[s];
         for (int k = 0; k < step->n_nodes; k++) {
             nb__node *node = &p->node[step->node[k]];
-            if (node->buffer < 0 || node->step != s || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer]) continue;
+            if (node->buffer < 0 || node->step != s || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer])
+                continue;
             nb__buffer *b = &p->buffer[node->buffer];
             size_t      bytes = rounded(b->bytes);
             int         twin = share && !node->has_home ? dying_twin(p, s, node, last, gone) : -1;

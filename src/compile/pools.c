@@ -2,8 +2,8 @@
  *
  *   max_pool(relu(x)) = relu(max_pool(x))     max_pool(x + v) = max_pool(x) + v, also x - v, for one v in each channel
  *
- * if nothing else reads what lies between, and nobody the places (a derivative would). Rounding keeps the order, so the values are the same, except for the
- * sign of a zero, and for what infinity - infinity makes where v itself is infinite. */
+ * if nothing else reads what lies between, and nobody the places (a derivative would). Rounding keeps the order, so the values
+ * are the same, except for the sign of a zero, and for what infinity - infinity makes where v itself is infinite. */
 #include "rewrite.h"
 
 /* The operand that is as large as the image, if work n on it keeps the order of its elements within a channel; -1. */

@@ -130,7 +130,7 @@ struct nb_program {
     bool        has_random;
     int64_t     items, block; /* of a batch, and of a block of it; 0: it is run as a whole */
     int64_t     first_item;   /* of the block that is being run */
-    const nb__draw *draw;    /* by nb__node.number, for the coming run (nb_eval); NULL: the context's state, the program's streams */
+    const nb__draw *draw; /* by nb__node.number, for the coming run (nb_eval); NULL: the context's state, the program's streams */
     struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
@@ -161,14 +161,15 @@ bool nb__schedule(nb_program *p);
 bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
 
-/* home.c: operands that are computed where a concat wants them; operand `operand` of a concat, or its copy, gets its place there. */
+/* home.c: operands that are computed where a concat wants them; operand `operand` of a concat, or its copy, gets its place
+ * there. */
 bool nb__find_homes(nb_program *p);
 void nb__lie_in(nb_program *p, int i, int concat, int operand);
 bool nb__lies_there(const nb_program *p, int concat, int operand); /* does the operand lie in its place? */
 void nb__row_major(nb__node *n); /* layout.c: strides of rows in order */
 
-/* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one elementwise node;
- * an operand as an elementwise result sees it: broadcast axes have stride 0. */
+/* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one
+ * elementwise node; an operand as an elementwise result sees it: broadcast axes have stride 0. */
 bool     nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out);
 void     nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a);
 bool     nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *region);
@@ -179,7 +180,8 @@ nb_array nb__broadcast_to(nb_array a, const nb_array *space);
 uint64_t nb__hash(uint64_t h, const void *data, size_t n);
 
 /* compile.c */
-nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how); /* never NULL but without memory for the struct */
+nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *how); /* never NULL but without memory for the
+                                                                                         struct */
 void        nb__program_free(nb_program *p);
 bool        nb__parse_passes(nb_context *nb, const char *text, nb__compile *how);
 const char *nb__pass_name(int i); /* the words of NABLA_PASSES; NULL after the last */

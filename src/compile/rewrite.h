@@ -13,8 +13,8 @@ enum {
     NB__LOCAL,    /* rules that look at a node and its operands */
     NB__PARTS,    /* sums of parts become concats */
     NB__PRODUCTS, /* sums of products become one product; norms are folded into weights */
-    NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind; tables are multiplied instead of
-                   * rows chosen from them */
+    NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind; tables
+                   * are multiplied instead of rows chosen from them */
     NB__LEVELS
 };
 

@@ -1,8 +1,9 @@
 /* schedule.c: early steps, the point of no return, late steps.
  *
- * A run must leave every kept tensor as it was when something goes wrong: an index out of range, a NaN. Elementwise work cannot go wrong. So the
- * elementwise steps whose results only reach assigns are put last, after all checks, and may then write a kept tensor's new value straight
- * over the old one, if nobody reads the old one later. Other assigned values are copied at the very end. */
+ * A run must leave every kept tensor as it was when something goes wrong: an index out of range, a NaN. Elementwise work cannot
+ * go wrong. So the elementwise steps whose results only reach assigns are put last, after all checks, and may then write a kept
+ * tensor's new value straight over the old one, if nobody reads the old one later. Other assigned values are copied at the very
+ * end. */
 #include <string.h>
 
 #include "ops.h"
@@ -22,7 +23,8 @@ static bool mark_late(nb_program *p) {
     for (int i = 0; i < p->n_roots; i++)
         if (p->root[i] >= 0) pinned[p->node[p->root[i]].step] = true;
     for (int i = 0; i < p->n_nodes && p->check_finite; i++)
-        if (p->node[i].is_watched && !p->node[i].is_dead && p->node[p->node[i].base].step >= 0) pinned[p->node[p->node[i].base].step] = true;
+        if (p->node[i].is_watched && !p->node[i].is_dead && p->node[p->node[i].base].step >= 0)
+            pinned[p->node[p->node[i].base].step] = true;
     for (int s = p->n_steps - 1; s >= 0; s--) {
         nb__step *step = &p->step[s];
         step->is_late = !pinned[s] && p->n_commits && cannot_fail(p, step);
@@ -68,8 +70,8 @@ static int *last_readers(const nb_program *p) {
     return last;
 }
 
-/* Whether the step that computes node v may write over kept storage that node `leaf` reads: no later one reads it, and the step itself may
- * read element i until it has written element i. */
+/* Whether the step that computes node v may write over kept storage that node `leaf` reads: no later one reads it, and the step
+ * itself may read element i until it has written element i. */
 static bool may_overwrite(const nb_program *p, int leaf, int v, const int *last) {
     int             late = p->node[v].step;
     const nb__node *value = &p->node[v];
@@ -80,7 +82,8 @@ static bool may_overwrite(const nb_program *p, int leaf, int v, const int *last)
         for (int m = 0; m < n->n_in; m++) {
             const nb__node *in = &p->node[n->in[m]];
             if (in->base != leaf) continue;
-            if (written || in->offset || !nb__dims_equal(in->shape, value->shape) || memcmp(in->stride, value->stride, sizeof in->stride))
+            if (written || in->offset || !nb__dims_equal(in->shape, value->shape) ||
+                memcmp(in->stride, value->stride, sizeof in->stride))
                 return false;
         }
         written |= p->step[late].node[k] == v;
@@ -98,7 +101,8 @@ static bool place_commits(nb_program *p) {
         bool        is_read = !p->node[commit->leaf].is_dead;
         if (!free_value || (is_read && !may_overwrite(p, commit->leaf, commit->node, last))) continue;
         value->buffer = p->n_buffers;
-        p->buffer[p->n_buffers++] = (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage};
+        p->buffer[p->n_buffers++] =
+            (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage};
     }
     return true;
 }

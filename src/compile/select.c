@@ -87,8 +87,8 @@ typedef struct packing {
     int  n_steps, *step; /* those that pack an operand, each operand once */
 } packing;
 
-/* Parameters that the program itself does not change, or, as they were before the run, those that several products read: in a loop over time
- * steps a weight is worth packing once a run. */
+/* Parameters that the program itself does not change, or, as they were before the run, those that several products read: in a
+ * loop over time steps a weight is worth packing once a run. */
 static bool is_lasting(const nb_program *p, int buffer, const packing *shared) {
     enum { SEVERAL = 4 };
     const nb__buffer *b = &p->buffer[buffer];

@@ -119,7 +119,7 @@ void nb_next_step(nb_context *nb) {
     nb__arena_reset(&nb->slab[nb->step & 1]);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- errors */
+/* --------------------------------------------------------------------------------------------------------------------- errors */
 
 const char *nb_error(nb_context *nb) { return nb->status == NB_OK ? NULL : nb->message; }
 nb_status   nb_error_status(nb_context *nb) { return nb->status; }
@@ -164,9 +164,10 @@ nb_tensor *nb__fail_at(const nb_tensor *where, nb_status status, const char *for
     return t;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- scopes */
+/* --------------------------------------------------------------------------------------------------------------------- scopes */
 
-/* The child of the current scope with that name, made on first use. Without memory the scope stays as it is: the error says so. */
+/* The child of the current scope with that name, made on first use. Without memory the scope stays as it is: the error says
+ * so. */
 static void push(nb_context *nb, const char *name, bool is_group) {
     nb__scope *parent = nb->scope, *s = parent->child;
     while (s && (s->is_group != is_group || strcmp(s->name, name) != 0)) s = s->next;
@@ -203,7 +204,7 @@ void nb_scope_pop(nb_context *nb) { pop(nb, NULL, false); }
 void nb_group_push(nb_context *nb, const nb_op *composition) { push(nb, composition->name, true); }
 void nb_group_pop(nb_context *nb) { pop(nb, NULL, true); }
 
-/* ------------------------------------------------------------------------------------------------------- random: Mersenne Twister */
+/* --------------------------------------------------------------------------------------------------- random: Mersenne Twister */
 
 void nb__seed_twister(nb__twister *t, uint32_t seed) {
     t->state[0] = seed;

@@ -1,7 +1,7 @@
 /* core.h: the graph. A tensor is a node; nothing is computed here.
  *
- * Nodes of a step live in one of two slabs of memory that take turns: nb_next_step changes over and empties the other, so that the
- * nodes of the last step can still be recognised as stale. Kept tensors are allocated one by one. */
+ * Nodes of a step live in one of two slabs of memory that take turns: nb_next_step changes over and empties the other, so that
+ * the nodes of the last step can still be recognised as stale. Kept tensors are allocated one by one. */
 #ifndef NB_CORE_H
 #define NB_CORE_H
 
@@ -116,7 +116,7 @@ struct nb_context {
 };
 
 /* memory.c. All of it comes from the context's allocator and goes back at nb_close. */
-void *nb__step_alloc(nb_context *nb, size_t size);           /* zeroed, aligned to 64 from 256 bytes on; NULL: the context has failed */
+void *nb__step_alloc(nb_context *nb, size_t size); /* zeroed, aligned to 64 from 256 bytes on; NULL: the context has failed */
 void *nb__arena_alloc(nb_context *nb, nb__arena *arena, size_t size); /* the same in an arena of one's own */
 char *nb__step_print(nb_context *nb, const char *format, ...) NB_PRINTF(2, 3);
 void *nb__alloc_unset(nb_context *nb, size_t size);           /* nb_alloc without zeros: a workspace, written before it is read */
@@ -127,7 +127,8 @@ void  nb__arena_free(nb_context *nb, nb__arena *arena);
 /* context.c */
 nb_context *nb__context_new(const nb_options *options);      /* without pool and kernels; NULL: no memory */
 void        nb__context_free(nb_context *nb);
-nb_tensor  *nb__fail_at(const nb_tensor *where, nb_status status, const char *format, ...) NB_PRINTF(3, 4); /* in the scope of a node */
+/* in the scope of a node */
+nb_tensor  *nb__fail_at(const nb_tensor *where, nb_status status, const char *format, ...) NB_PRINTF(3, 4);
 void        nb__seed_twister(nb__twister *t, uint32_t seed);
 uint32_t    nb__twist(nb__twister *t);
 
@@ -145,14 +146,16 @@ int64_t     nb__dims_count(nb_dims d);
 bool        nb__broadcast(nb_dims a, nb_dims b, nb_dims *out); /* false: they do not fit */
 bool        nb__check_shape(nb_context *nb, const char *user, nb_dtype dtype, nb_dims shape); /* rank, signs, bytes < 2^46 */
 bool        nb__check_axis(nb_context *nb, const char *user, int64_t rank, int64_t *axis);        /* makes it positive */
-bool        nb__check_axes(nb_context *nb, const char *user, int64_t rank, nb_dims *axes);        /* all positive, ascending; empty: all axes */
+/* all positive, ascending; empty: all axes */
+bool        nb__check_axes(nb_context *nb, const char *user, int64_t rank, nb_dims *axes);
 typedef struct nb__text { char at[128]; } nb__text;
 nb__text    nb__dims_text(nb_dims d);                          /* "[32,84]" */
 bool        nb__is_float(nb_dtype dtype);                      /* f32, f64 */
 bool        nb__is_integer(nb_dtype dtype);                    /* i32, i64, u8 */
 
-/* graph.c: all nodes below the roots, operands before users, in step memory; iterative. Evaluated tensors and kept ones are leaves when
- * stop_at_values. Sets node->index to the place in the list and node->mark to nb->walk: t->mark == nb->walk tells who was met. */
+/* graph.c: all nodes below the roots, operands before users, in step memory; iterative. Evaluated tensors and kept ones are
+ * leaves when stop_at_values. Sets node->index to the place in the list and node->mark to nb->walk: t->mark == nb->walk tells who
+ * was met. */
 nb_list nb__walk(nb_context *nb, nb_list roots, bool stop_at_values);
 
 #endif

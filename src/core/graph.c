@@ -3,9 +3,9 @@
 
 #include "core.h"
 
-/* Depth first, operands in order; a node is listed when its last operand has been. The stack holds a node and how many of its operands
- * were entered; it never grows beyond the nodes met, and lives in the tail of the list's own memory: together they are at most as many
- * as there are nodes. */
+/* Depth first, operands in order; a node is listed when its last operand has been. The stack holds a node and how many of its
+ * operands were entered; it never grows beyond the nodes met, and lives in the tail of the list's own memory: together they are
+ * at most as many as there are nodes. */
 typedef struct frame {
     nb_tensor *node;
     int64_t    entered;

@@ -24,12 +24,14 @@ nb_tensor *nb__refuse(nb_context *nb, nb_tensor *t, int operand, const char *use
     }
     if (t->op == &nb__op_output && !t->value)
         return nb_fail(nb, NB_INVALID, "%s: operand %d is the result of a program that has not been run", user, operand);
-    if (t->is_released) return nb_fail(nb, NB_INVALID, "%s: operand %d, %s, was given back with nb_release", user, operand, t->name);
+    if (t->is_released)
+        return nb_fail(nb, NB_INVALID, "%s: operand %d, %s, was given back with nb_release", user, operand, t->name);
     if (t->step != NB__KEPT && t->step != nb->step)
-        return nb_fail(nb, NB_INVALID,
-                       "%s: operand %d is the result of %s from an earlier step; nb_next_step gave it back: keep values over steps with "
-                       "nb_param and nb_assign",
-                       user, operand, t->op->name);
+        return nb_fail(
+            nb, NB_INVALID,
+            "%s: operand %d is the result of %s from an earlier step; nb_next_step gave it back: keep values over steps with "
+            "nb_param and nb_assign",
+            user, operand, t->op->name);
     return NULL;
 }
 
@@ -56,12 +58,16 @@ static nb_tensor *new_node(nb_context *nb, const nb_op *op, nb_type type, int n_
 
 /* An operator from outside may be incomplete. */
 static bool is_complete(nb_context *nb, const nb_op *op) {
-    if (!op) nb_fail(nb, NB_INVALID, "nb_apply: the operator is NULL");
-    else if (!op->name || !op->infer) nb_fail(nb, NB_INVALID, "%s: nb_op.%s is missing", op->name ? op->name : "an operator", op->name ? "infer" : "name");
-    else if (op->kind == NB_VIEW && !op->view) nb_fail(nb, NB_INVALID, "%s: nb_op.view is missing; a view must have it", op->name);
+    if (!op)
+        nb_fail(nb, NB_INVALID, "nb_apply: the operator is NULL");
+    else if (!op->name || !op->infer)
+        nb_fail(nb, NB_INVALID, "%s: nb_op.%s is missing", op->name ? op->name : "an operator", op->name ? "infer" : "name");
+    else if (op->kind == NB_VIEW && !op->view)
+        nb_fail(nb, NB_INVALID, "%s: nb_op.view is missing; a view must have it", op->name);
     else if ((op->kind == NB_LEAF && !op->run) || op->kind == NB_COMPOSITION || (op->kind == NB_ASSIGN && op->arity != 2))
         nb_fail(nb, NB_INVALID, "%s: nodes of this kind are not made by nb_apply", op->name);
-    else return true;
+    else
+        return true;
     return false;
 }
 
@@ -73,9 +79,11 @@ nb_tensor *nb_apply(nb_context *nb, const nb_op *op, int n_in, nb_tensor *const 
     for (int i = 0; i < n_in; i++) {
         if (nb__refuse(nb, in[i], i, op->name)) return &nb->failed;
         if (in[i]->op->kind == NB_ASSIGN)
-            return nb_fail(nb, NB_INVALID, "%s: operand %d is an assign (to %s), which has no value: use what is assigned", op->name, i, in[i]->in[0]->name);
+            return nb_fail(nb, NB_INVALID, "%s: operand %d is an assign (to %s), which has no value: use what is assigned",
+                           op->name, i, in[i]->in[0]->name);
     }
-    if (op->kind == NB_ASSIGN && !in[0]->storage) return nb_fail(nb, NB_INVALID, "%s: %s is not a kept tensor (nb_param, nb_input)", op->name, nb__describe(in[0]));
+    if (op->kind == NB_ASSIGN && !in[0]->storage)
+        return nb_fail(nb, NB_INVALID, "%s: %s is not a kept tensor (nb_param, nb_input)", op->name, nb__describe(in[0]));
     nb_type type = {0};
     if (!op->infer(nb, in, n_in, attr, &type)) {
         return nb->status == NB_OK ? nb_fail(nb, NB_INVALID, "%s: its shape rule refused the operands", op->name) : &nb->failed;
@@ -94,12 +102,14 @@ nb_tensor *nb_from(nb_context *nb, nb_dtype dtype, nb_dims shape, const void *da
     if (t->is_failed) return t;
     t->value = nb__step_alloc(nb, nb_bytes(t));
     if (!t->value) return &nb->failed;
-    if (data) memcpy(t->value, data, nb_bytes(t));
-    else if (nb_bytes(t)) return nb_fail(nb, NB_INVALID, "nb_from: data is NULL");
+    if (data)
+        memcpy(t->value, data, nb_bytes(t));
+    else if (nb_bytes(t))
+        return nb_fail(nb, NB_INVALID, "nb_from: data is NULL");
     return t;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- kept tensors */
+/* --------------------------------------------------------------------------------------------------------------- kept tensors */
 
 nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape, bool is_input) {
     if (!nb__check_shape(nb, name ? name : "a kept tensor", dtype, shape)) return &nb->failed;
@@ -129,7 +139,9 @@ fail:
     return &nb->failed;
 }
 
-nb_tensor *nb_input(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape) { return nb__kept_new(nb, name, dtype, shape, true); }
+nb_tensor *nb_input(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape) {
+    return nb__kept_new(nb, name, dtype, shape, true);
+}
 
 void nb__storage_unuse(nb_context *nb, nb__storage *s) {
     if (!s || --s->users) return;
@@ -163,7 +175,7 @@ nb_list nb_kept(nb_context *nb) {
     return list;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- lists */
+/* ---------------------------------------------------------------------------------------------------------------------- lists */
 
 nb_list nb_list_new(nb_context *nb, int n) {
     /* An empty list has a place too: who gets one still finds the context. */
@@ -187,26 +199,26 @@ nb_list nb_list_join(nb_context *nb, nb_list a, nb_list b) {
     return list;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ looking at tensors */
+/* --------------------------------------------------------------------------------------------------------- looking at tensors */
 
-nb_context *nb_context_of(const nb_tensor *t) { return t->nb; }
-nb_dtype    nb_dtype_of(const nb_tensor *t) { return t->dtype; }
-nb_dims     nb_shape_of(const nb_tensor *t) { return t->shape; }
-int         nb_rank(const nb_tensor *t) { return (int)t->shape.rank; }
-int64_t     nb_count(const nb_tensor *t) { return nb__dims_count(t->shape); }
-size_t      nb_bytes(const nb_tensor *t) { return (size_t)nb_count(t) * nb_dtype_size(t->dtype); }
-const char *nb_name(const nb_tensor *t) { return t->name; }
-bool        nb_is_kept(const nb_tensor *t) { return t->storage != NULL; }
-bool        nb_has_failed(const nb_tensor *t) { return t->is_failed; }
-bool        nb_has_value(const nb_tensor *t) { return t->storage || t->value; }
+nb_context  *nb_context_of(const nb_tensor *t) { return t->nb; }
+nb_dtype     nb_dtype_of(const nb_tensor *t) { return t->dtype; }
+nb_dims      nb_shape_of(const nb_tensor *t) { return t->shape; }
+int          nb_rank(const nb_tensor *t) { return (int)t->shape.rank; }
+int64_t      nb_count(const nb_tensor *t) { return nb__dims_count(t->shape); }
+size_t       nb_bytes(const nb_tensor *t) { return (size_t)nb_count(t) * nb_dtype_size(t->dtype); }
+const char  *nb_name(const nb_tensor *t) { return t->name; }
+bool         nb_is_kept(const nb_tensor *t) { return t->storage != NULL; }
+bool         nb_has_failed(const nb_tensor *t) { return t->is_failed; }
+bool         nb_has_value(const nb_tensor *t) { return t->storage || t->value; }
 const nb_op *nb_op_of(const nb_tensor *t) { return t->op; }
-const void *nb_attr(const nb_tensor *t) { return t->attr; }
-int         nb_input_count(const nb_tensor *t) { return t->n_in; }
-nb_tensor  *nb_input_at(const nb_tensor *t, int i) { return i < 0 || i >= t->n_in ? &t->nb->failed : t->in[i]; }
-const char *nb_layer_of(const nb_tensor *t) { return t->scope->path; }
-const char *nb_group_of(const nb_tensor *t) { return t->scope->group; }
-bool        nb_is_backward(const nb_tensor *t) { return t->is_backward; }
-uint64_t    nb_serial(const nb_tensor *t) { return t->serial; }
+const void  *nb_attr(const nb_tensor *t) { return t->attr; }
+int          nb_input_count(const nb_tensor *t) { return t->n_in; }
+nb_tensor   *nb_input_at(const nb_tensor *t, int i) { return i < 0 || i >= t->n_in ? &t->nb->failed : t->in[i]; }
+const char  *nb_layer_of(const nb_tensor *t) { return t->scope->path; }
+const char  *nb_group_of(const nb_tensor *t) { return t->scope->group; }
+bool         nb_is_backward(const nb_tensor *t) { return t->is_backward; }
+uint64_t     nb_serial(const nb_tensor *t) { return t->serial; }
 
 int64_t nb_size(const nb_tensor *t, int axis) {
     if (axis < 0) axis += (int)t->shape.rank;
@@ -237,8 +249,10 @@ nb_tensor *nb_with_update(nb_tensor *y, nb_tensor *assign) {
     if (!y) return NULL;
     nb_context *nb = y->nb;
     if (nb__refuse(nb, y, 0, "nb_with_update") || nb__refuse(nb, assign, 1, "nb_with_update")) return &nb->failed;
-    if (assign->op->kind != NB_ASSIGN) return nb_fail(nb, NB_INVALID, "nb_with_update: %s is not an assign", nb__describe(assign));
-    if (y->step == NB__KEPT) return nb_fail(nb, NB_INVALID, "nb_with_update: %s is kept; updates go with results of operators", y->name);
+    if (assign->op->kind != NB_ASSIGN)
+        return nb_fail(nb, NB_INVALID, "nb_with_update: %s is not an assign", nb__describe(assign));
+    if (y->step == NB__KEPT)
+        return nb_fail(nb, NB_INVALID, "nb_with_update: %s is kept; updates go with results of operators", y->name);
     nb__update *u = nb__step_alloc(nb, sizeof *u);
     if (!u) return &nb->failed;
     *u = (nb__update){y->updates, assign};

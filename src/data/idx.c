@@ -1,8 +1,8 @@
 /* idx.c: data sets in MNIST's format, plain or compressed by gzip.
  *
- * An IDX file is  00 00 type rank,  `rank` sizes as big-endian u32,  then the elements row by row. Nothing in a file is believed: the
- * sizes must agree with the length of the file before any memory is asked for, and no more is inflated than the header promises and
- * one byte, which must not be there. So a damaged or hostile file costs a message, never memory. */
+ * An IDX file is  00 00 type rank,  `rank` sizes as big-endian u32,  then the elements row by row. Nothing in a file is believed:
+ * the sizes must agree with the length of the file before any memory is asked for, and no more is inflated than the header
+ * promises and one byte, which must not be there. So a damaged or hostile file costs a message, never memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static bool damaged(idx_file *f, const char *what) {
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- bytes of a file */
+/* ------------------------------------------------------------------------------------------------------------ bytes of a file */
 
 static void *z_alloc(void *nb, unsigned n, unsigned size) { return nb_alloc(nb, (size_t)n * size); }
 static void  z_free(void *nb, void *p) { nb_free(nb, p); }
@@ -126,7 +126,7 @@ static void close_file(idx_file *f) {
     if (f->fd >= 0) close(f->fd);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- header and data */
+/* ------------------------------------------------------------------------------------------------------------ header and data */
 
 static uint32_t big_endian(const unsigned char *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
@@ -204,7 +204,7 @@ static bool read_data(idx_file *f, int rank, void *to, int64_t bytes) {
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- a pair of files */
+/* ------------------------------------------------------------------------------------------------------------ a pair of files */
 
 /* Some archives name the files with a dot: train-images.idx3-ubyte. */
 static bool has_dotted(const char *folder, const char *name, char *path, size_t path_size) {

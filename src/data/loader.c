@@ -1,8 +1,8 @@
 /* loader.c: batches, prepared ahead by a thread.
  *
- * A ring of slots, each with room for one batch. The thread fills slots in order and the caller copies them out in order; the slot
- * taken last stays the caller's until the next call, so that a call locks once. All memory is allocated beforehand and the thread does
- * arithmetic only, so that nothing in it can fail and nothing in it touches the context. */
+ * A ring of slots, each with room for one batch. The thread fills slots in order and the caller copies them out in order; the
+ * slot taken last stays the caller's until the next call, so that a call locks once. All memory is allocated beforehand and the
+ * thread does arithmetic only, so that nothing in it can fail and nothing in it touches the context. */
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -28,7 +28,7 @@ struct nb_loader {
     bool              has_started, has_thread, has_locks;
     pthread_t         thread;
     pid_t             process; /* whose thread it is: a fork does not take it along */
-    pthread_mutex_t   lock; /* guards what follows */
+    pthread_mutex_t   lock;    /* guards what follows */
     pthread_cond_t    changed;
     int64_t           filled;  /* batches before this one are ready */
     int64_t           free_to; /* batches before this one have room in the ring */
@@ -37,7 +37,7 @@ struct nb_loader {
     bool              is_filling, must_stop;
 };
 
-/* --------------------------------------------------------------------------------------------------------------------- batches */
+/* -------------------------------------------------------------------------------------------------------------------- batches */
 
 /* Fisher & Yates, 1938, in the form of Durstenfeld: all orders are equally likely. */
 static void make_order(nb_loader *l, int64_t epoch) {
@@ -86,7 +86,7 @@ static void fill(const nb_loader *l, int64_t batch) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- thread */
+/* --------------------------------------------------------------------------------------------------------------------- thread */
 
 static void *work(void *loader) {
     nb_loader *l = loader;
@@ -109,7 +109,8 @@ static void *work(void *loader) {
     return NULL;
 }
 
-/* Where no thread can be had, batches are prepared by nb_loader_next: they are the same. Signals are for the program's own threads. */
+/* Where no thread can be had, batches are prepared by nb_loader_next: they are the same. Signals are for the program's own
+ * threads. */
 static void start_thread(nb_loader *l) {
     sigset_t all, before;
     sigfillset(&all);
@@ -118,7 +119,7 @@ static void start_thread(nb_loader *l) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- interface */
+/* ------------------------------------------------------------------------------------------------------------------ interface */
 
 static void free_loader(void *object) {
     nb_loader *l = object;
@@ -203,7 +204,8 @@ nb_loader *nb_loader_new(nb_dataset *d, const nb_loader_options *options) {
 
 static bool has_thread_here(const nb_loader *l, const char *user) {
     if (!l->has_thread || l->process == getpid()) return true;
-    nb_fail(l->nb, NB_INVALID, "%s: this process was forked, and the loader's thread stayed behind: make a loader here, or one with no_thread",
+    nb_fail(l->nb, NB_INVALID,
+            "%s: this process was forked, and the loader's thread stayed behind: make a loader here, or one with no_thread",
             user);
     return false;
 }

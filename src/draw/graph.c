@@ -1,8 +1,8 @@
 /* graph.c: the picture of a computation graph.
  *
  * A net of thirty layers has thousands of nodes; nobody reads a picture of those. So nodes are folded into boxes: a composition
- * (softmax, batch norm) is one box, its backward part another, and where that is still too much each outermost layer is two. Layers
- * are frames. Backward boxes are drawn against the flow, below their layer: gradients come back from right to left. */
+ * (softmax, batch norm) is one box, its backward part another, and where that is still too much each outermost layer is two.
+ * Layers are frames. Backward boxes are drawn against the flow, below their layer: gradients come back from right to left. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ typedef struct picture {
     box        *boxes; /* at those positions */
 } picture;
 
-/* ---------------------------------------------------------------------------------------------------------------------- looking up */
+/* ----------------------------------------------------------------------------------------------------------------- looking up */
 
 /* Heap sort by serial: no memory, no recursion, no state outside. */
 static void sift(const nb_list *nodes, int *order, int at, int n) {
@@ -64,7 +64,7 @@ static int find(const picture *p, const nb_tensor *t) {
     return p->order[low];
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- folding */
+/* -------------------------------------------------------------------------------------------------------------------- folding */
 
 static bool same(const char *a, const char *b) { return strcmp(a, b) == 0; }
 
@@ -102,8 +102,8 @@ static void join(int *parent, int a, int b) {
         parent[a] = b;
 }
 
-/* Joins a node with operands of its composition. Backward parts of a layer's composition are often not connected with one another: they
- * are found by looking back over the nodes of that composition. */
+/* Joins a node with operands of its composition. Backward parts of a layer's composition are often not connected with one
+ * another: they are found by looking back over the nodes of that composition. */
 static int fold(picture *p, bool (*one)(const nb_tensor *, const nb_tensor *)) {
     int n = p->nodes.n, boxes = 0;
     for (int i = 0; i < n; i++) p->box[i] = i;
@@ -123,7 +123,7 @@ static int fold(picture *p, bool (*one)(const nb_tensor *, const nb_tensor *)) {
     return boxes;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ boxes */
+/* ---------------------------------------------------------------------------------------------------------------------- boxes */
 
 static bool is_constant(const nb_tensor *t) { return nb_op_of(t)->kind == NB_LEAF && nb_input_count(t) == 0 && !nb_is_kept(t); }
 
@@ -212,7 +212,7 @@ static void add_boxes(nb__text *out, picture *p, bool whole_layers) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ edges */
+/* ---------------------------------------------------------------------------------------------------------------------- edges */
 
 static void add_edge(nb__text *out, picture *p, int source, int from, int to) {
     const nb_tensor *t = p->nodes.at[source];
@@ -274,7 +274,7 @@ static void add_roots(nb__text *out, picture *p) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- the picture */
+/* ---------------------------------------------------------------------------------------------------------------- the picture */
 
 static void measure(picture *p) {
     for (int i = 0; i < p->nodes.n; i++) {

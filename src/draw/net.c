@@ -1,5 +1,5 @@
-/* net.c: the picture of a net: its layers from top to bottom, in the words in which they were written, the shape of what flows between
- * them, and their parameters. */
+/* net.c: the picture of a net: its layers from top to bottom, in the words in which they were written, the shape of what flows
+ * between them, and their parameters. */
 #include <stdio.h>
 #include <string.h>
 
@@ -37,8 +37,8 @@ static void add_kernel(nb__text *out, nb_layer *l) {
         nb__add(out, " %lld×%lld", (long long)nb_size(state.at[0], 2), (long long)nb_size(state.at[0], 3));
 }
 
-/* The words of the next leaf in a net's text, "conv 32 3 pad=1". Passed over: remarks, and layers that hold layers, with what stands
- * before and behind their brackets. length 0: there is none. */
+/* The words of the next leaf in a net's text, "conv 32 3 pad=1". Passed over: remarks, and layers that hold layers, with what
+ * stands before and behind their brackets. length 0: there is none. */
 static const char *next_words(const char *text, int *length) {
     for (;;) {
         text += strspn(text, " \t\r\n,)");

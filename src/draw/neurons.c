@@ -1,5 +1,5 @@
-/* neurons.c: a small net as in a textbook: circles are neurons, lines are weights: blue where positive, red where negative, and the
- * wider the larger. */
+/* neurons.c: a small net as in a textbook: circles are neurons, lines are weights: blue where positive, red where negative, and
+ * the wider the larger. */
 #include <math.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* program.c: the picture of a compiled program.
  *
- * A box is one kernel call: number, kernel, layers, the operators that were fused into it, and below a line what it reads and writes of
- * kept tensors, and the values it leaves in the workspace, each with size and place. An arrow is such a value on its way to a call. As in the
- * picture of the graph the backward part is drawn against the flow; what it reads of the forward part again is named by number. Calls behind the point of no return, which
- * may change kept tensors, stand in a frame of their own. */
+ * A box is one kernel call: number, kernel, layers, the operators that were fused into it, and below a line what it reads and
+ * writes of kept tensors, and the values it leaves in the workspace, each with size and place. An arrow is such a value on its
+ * way to a call. As in the picture of the graph the backward part is drawn against the flow; what it reads of the forward part
+ * again is named by number. Calls behind the point of no return, which may change kept tensors, stand in a frame of their own. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* values.c: a small graph with its numbers, as in a lecture: circles are operators, boxes are values with the gradient that arrived. */
+/* values.c: a small graph with its numbers, as in a lecture: circles are operators, boxes are values with the gradient that
+ * arrived. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* file.c: whole files in and out. Writing is atomic and durable: a reader sees the old file or the new one, never a mixture, and what
- * was reported as written survives a crash. */
+/* file.c: whole files in and out. Writing is atomic and durable: a reader sees the old file or the new one, never a mixture, and
+ * what was reported as written survives a crash. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -18,7 +18,7 @@ static int open_again(const char *path, int flags, mode_t mode) {
     return fd;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- writing */
+/* -------------------------------------------------------------------------------------------------------------------- writing */
 
 static bool write_all(int fd, const void *data, size_t bytes) {
     for (size_t done = 0; done < bytes;) {
@@ -122,7 +122,7 @@ bool nb_write_file(nb_context *nb, const char *path, const void *data, size_t by
     return nb__write_pieces(nb, path, 1, &piece);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- reading */
+/* -------------------------------------------------------------------------------------------------------------------- reading */
 
 /* Reads until `size` bytes or the end; -1 after an error. */
 static ssize_t read_all(int fd, char *to, size_t size) {

@@ -21,8 +21,8 @@ typedef struct nb__piece {
 } nb__piece;
 bool nb__write_pieces(nb_context *nb, const char *path, int n, const nb__piece *pieces);
 
-/* The start of the header of every file of ours: the 64 digits of its checksum follow. The metadata hold NB__FORMAT too, so that a file
- * whose checksum has lost its name is seen to be damaged. */
+/* The start of the header of every file of ours: the 64 digits of its checksum follow. The metadata hold NB__FORMAT too, so that
+ * a file whose checksum has lost its name is seen to be damaged. */
 #define NB__HEADER_START "{\"__metadata__\":{\"" NB__CHECKSUM "\":\""
 #define NB__CHECKSUM "nabla.sha256"
 #define NB__FORMAT "nabla.format"

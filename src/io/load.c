@@ -1,8 +1,8 @@
 /* load.c: a safetensors file, read strictly.
  *
- * The file is read whole and then checked as a slice of known length; every number in it is compared with the bytes that are there
- * before it is used. Stricter than the format's reference reader: duplicate names, unknown fields, empty names, and tensors that the
- * library has no type for are refused. The parsed header stays in memory, for names and metadata are its strings. */
+ * The file is read whole and then checked as a slice of known length; every number in it is compared with the bytes that are
+ * there before it is used. Stricter than the format's reference reader: duplicate names, unknown fields, empty names, and tensors
+ * that the library has no type for are refused. The parsed header stays in memory, for names and metadata are its strings. */
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,10 +44,10 @@ static bool NB_PRINTF(2, 3) refuse(nb_file *f, const char *format, ...) {
     return false;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- header */
+/* --------------------------------------------------------------------------------------------------------------------- header */
 
-/* What can be seen without parsing: a header is an object of objects, with arrays of at most 8 numbers that are not negative. This bounds
- * what the parser is given. */
+/* What can be seen without parsing: a header is an object of objects, with arrays of at most 8 numbers that are not negative.
+ * This bounds what the parser is given. */
 static bool check_skeleton(nb_file *f, const char *text, size_t n) {
     int  depth = 0, commas = 0;
     bool in_string = false;
@@ -135,7 +135,7 @@ static bool check_checksum(nb_file *f) {
                   digits, wanted);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- entries */
+/* -------------------------------------------------------------------------------------------------------------------- entries */
 
 static bool read_dtype(nb_file *f, entry *e, const json_t *value) {
     if (!json_is_string(value)) return refuse(f, "tensor '%.80s': dtype is missing or not a string", e->name);
@@ -251,7 +251,7 @@ static bool read_entries(nb_file *f) {
     return true;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- interface */
+/* ------------------------------------------------------------------------------------------------------------------ interface */
 
 static void free_file(void *object) {
     nb_file *f = object;

@@ -1,8 +1,8 @@
 /* save.c: tensors to a safetensors file, and digests of tensors.
  *
- * The format: a u64 with the length of the header, little-endian; the header, JSON, with type, shape and place of each tensor; the
- * values. Ours differ from others only in their metadata, which begin with a SHA-256 of the whole file, computed with zeros in the place
- * of its own digits. */
+ * The format: a u64 with the length of the header, little-endian; the header, JSON, with type, shape and place of each tensor;
+ * the values. Ours differ from others only in their metadata, which begin with a SHA-256 of the whole file, computed with zeros
+ * in the place of its own digits. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -36,9 +36,10 @@ static bool evaluate(nb_context *nb, nb_list tensors) {
     return !nb_error(nb) && (todo.n == 0 || nb_eval(nb, todo));
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- header */
+/* --------------------------------------------------------------------------------------------------------------------- header */
 
-/* A place for each tensor, in bytes from the start of the data; returns the end. Wide elements come first, so that all are aligned. */
+/* A place for each tensor, in bytes from the start of the data; returns the end. Wide elements come first, so that all are
+ * aligned. */
 static int64_t place(nb_list tensors, int64_t *begin) {
     int64_t end = 0;
     for (size_t width = 8; width > 0; width /= 2) {
@@ -143,7 +144,7 @@ static char *make_header(nb_context *nb, nb_list tensors, const int64_t *begin, 
     return header;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- file */
+/* ----------------------------------------------------------------------------------------------------------------------- file */
 
 static void put_checksum(char *header, int n, const nb__piece *pieces) {
     nb__sha256 h;

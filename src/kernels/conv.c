@@ -1,8 +1,8 @@
 /* conv.c: convolutions of f32 by oneDNN, forward and both adjoints; see direct.c for own ones.
  *
- * Each tile, some images, is one call of a single-threaded primitive. Images are channels-last: such arrays are used as they are, others
- * are copied, tile by tile. Weights are packed once a run into the layout that the primitive asks for; the weight gradient's partial sums
- * are added in that layout and unpacked at the end. */
+ * Each tile, some images, is one call of a single-threaded primitive. Images are channels-last: such arrays are used as they are,
+ * others are copied, tile by tile. Weights are packed once a run into the layout that the primitive asks for; the weight
+ * gradient's partial sums are added in that layout and unpacked at the end. */
 #include "onednn.h"
 
 #include "convolution.h"

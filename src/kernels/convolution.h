@@ -1,7 +1,7 @@
 /* convolution.h: a convolution as kernels see it, for all three operators.
  *
- * x [N,C,H,W] and y [N,O,H',W'] may have any strides; weights are [O,C/groups,kH,kW]. Work is cut by images; which array is the result
- * depends on the operator. Inside, images are channels-last: that is how both oneDNN and own loops are fastest. */
+ * x [N,C,H,W] and y [N,O,H',W'] may have any strides; weights are [O,C/groups,kH,kW]. Work is cut by images; which array is the
+ * result depends on the operator. Inside, images are channels-last: that is how both oneDNN and own loops are fastest. */
 #ifndef NB_CONVOLUTION_H
 #define NB_CONVOLUTION_H
 

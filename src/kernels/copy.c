@@ -1,7 +1,7 @@
 /* copy.c: an array's elements into another array of the same shape and type, at any strides.
  *
- * Where both run along the same axis, stretches of it are copied. Where they do not (a transposition), blocks that span cache lines of both
- * are, so that each line is fetched once: in registers where elements are of 4 bytes and lie side by side. */
+ * Where both run along the same axis, stretches of it are copied. Where they do not (a transposition), blocks that span cache
+ * lines of both are, so that each line is fetched once: in registers where elements are of 4 bytes and lie side by side. */
 #include "copy.h"
 
 #include <string.h>

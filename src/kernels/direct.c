@@ -1,12 +1,13 @@
 /* direct.c: convolutions by own loops, all three as products with a matrix of windows.
  *
- * An image is copied into a frame of zeros, channels last. There the kW C numbers under one row of a window follow each other, so that
- * windows are the rows of a matrix without being made: each is kH runs of kW C numbers in the frame. Then, group by group,
+ * An image is copied into a frame of zeros, channels last. There the kW C numbers under one row of a window follow each other, so
+ * that windows are the rows of a matrix without being made: each is kH runs of kW C numbers in the frame. Then, group by group,
  *
  *     y[P,O] = windows(x)[P,K] W[K,O]     dx[P,C] = windows(dy)[P,K'] W'[K',C]     dW[K,O] = windows(x)^T[K,P] dy[P,O]
  *
- * where P counts pixels of the result and K = kH kW C/groups. The input gradient is a convolution of dy, spread by the stride, with the weights
- * turned around. Where columns of the window are apart (dilation), each is a pass of its own, that adds to the one before. */
+ * where P counts pixels of the result and K = kH kW C/groups. The input gradient is a convolution of dy, spread by the stride,
+ * with the weights turned around. Where columns of the window are apart (dilation), each is a pass of its own, that adds to the
+ * one before. */
 #include <string.h>
 
 #include "convolution.h"
@@ -24,7 +25,8 @@ bool nb__convolution_of(const nb__call *call, nb__conv_kind kind, nb__convolutio
     v->o = k->shape[0], v->kh = k->shape[2], v->kw = k->shape[3];
     v->oh = y->shape[2], v->ow = y->shape[3];
 
-    /* Tiles of 2 MFLOP at least. Weight gradients: 16 at most, and partial sums of 32 MB at most, unless that were fewer than 4. */
+    /* Tiles of 2 MFLOP at least. Weight gradients: 16 at most, and partial sums of 32 MB at most, unless that were fewer than
+     * 4. */
     double  flops = 2.0 * (double)(v->o * v->oh) * (double)(v->ow * k->shape[1]) * (double)(v->kh * v->kw);
     int64_t most = v->n;
     if (kind == NB__CONV_WEIGHT) {
@@ -198,7 +200,7 @@ static void unpack(const state *s, const nb_array *w, const float *sums) {
                         sums[(o / s->outputs * s->depth + place(s, u, t, c)) * s->padded + o % s->outputs];
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- tiles */
+/* ---------------------------------------------------------------------------------------------------------------------- tiles */
 
 /* Rows first to first + rows of the result, of one image and group, from the frame. */
 static void convolve(const run_call *r, const float *frame, int64_t image, int64_t group, int64_t first, int64_t rows) {
@@ -291,7 +293,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
     unpack(s, nb__conv_weight(&s->v, call), r.shared);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- planning */
+/* ------------------------------------------------------------------------------------------------------------------- planning */
 
 /* Whether an image's pixels lie evenly, line after line. */
 static bool is_even(const nb_array *y) { return y->shape[2] == 1 || y->stride[2] == y->shape[3] * y->stride[3]; }
@@ -351,7 +353,8 @@ bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call,
     s.copies_y = kind == NB__CONV_WEIGHT && !(s.is_even && y->stride[1] == 1 && s.padded == s.outputs);
     s.frame_floats = s.in_place ? 0 : nb__whole_lines(s.frame_rows * s.line);
     s.copy_floats = s.copies_y ? nb__whole_lines(s.rows * s.columns * s.padded) : 0;
-    s.shared_floats = nb__whole_lines(s.v.a.groups * s.depth * (kind == NB__CONV_WEIGHT ? s.padded : panels(&s) * s.loops->width));
+    s.shared_floats =
+        nb__whole_lines(s.v.a.groups * s.depth * (kind == NB__CONV_WEIGHT ? s.padded : panels(&s) * s.loops->width));
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
     *kept = s;

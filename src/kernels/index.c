@@ -1,7 +1,7 @@
 /* index.c: gather and index_select for f32, and one_hot.
  *
- * Arrays are seen as [outer, axis, inner], each of the three with one stride; gather first puts the axes in the order of the result's
- * memory (channels-last images). What does not fold into that is left to the reference. */
+ * Arrays are seen as [outer, axis, inner], each of the three with one stride; gather first puts the axes in the order of the
+ * result's memory (channels-last images). What does not fold into that is left to the reference. */
 #include "index.h"
 #include "numbers.h"
 
@@ -67,7 +67,7 @@ typedef struct job {
     const nb_call *c;
 } job;
 
-/* ------------------------------------------------------------------------------------------------------------------------- gathering */
+/* ------------------------------------------------------------------------------------------------------------------ gathering */
 
 enum { MANY = 64 /* rows that are picked in one go */ };
 
@@ -164,7 +164,7 @@ bool nb__plan_index_select(nb_context *nb, const nb__isa *isa, const nb__call *c
     return plan_gather(nb, isa, call, &s, plan);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- one_hot */
+/* -------------------------------------------------------------------------------------------------------------------- one_hot */
 
 enum { ONES = 16384 /* bytes that are put together before they go past the caches */ };
 

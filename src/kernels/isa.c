@@ -18,8 +18,8 @@ static bool supported(const char *name) {
               __builtin_cpu_supports("bmi2");
     if (!strcmp(name, "v3")) return v3;
     if (!strcmp(name, "v4"))
-        return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     return true;
 }
 

@@ -1,7 +1,7 @@
 /* join.c: arrays put together from parts: concat, pad, slice_grad, full, eye.
  *
- * Every part is a copy (copy.h) into a piece of the result: of an operand, or of one constant seen at every place. Pieces that others
- * are written over come first, in a pass of their own. */
+ * Every part is a copy (copy.h) into a piece of the result: of an operand, or of one constant seen at every place. Pieces that
+ * others are written over come first, in a pass of their own. */
 #include "copy.h"
 
 typedef struct piece {
@@ -27,7 +27,8 @@ typedef struct job {
     int64_t        tasks;
 } job;
 
-/* A share of each piece: pieces that lie side by side have rows in the same lines of memory, which threads had better not share. */
+/* A share of each piece: pieces that lie side by side have rows in the same lines of memory, which threads had better not
+ * share. */
 static void do_task(void *arg, int64_t task, int thread) {
     const job *j = arg;
     (void)thread;
@@ -110,7 +111,8 @@ static bool end(state *s, const char *kernel, nb__plan *plan) {
     return true;
 }
 
-/* The constant around a box of the result: along each axis what lies before and behind, within the box's bounds of the axes before it. */
+/* The constant around a box of the result: along each axis what lies before and behind, within the box's bounds of the axes
+ * before it. */
 static void add_frame(state *s, const int64_t *start, const int64_t *shape) {
     int64_t from[NB_MAX_RANK] = {0}, size[NB_MAX_RANK];
     for (int i = 0; i < s->out.rank; i++) size[i] = s->out.shape[i];

@@ -1,8 +1,9 @@
-/* kernels.h: what the kernels offer to the compiler. They know arrays (nb_array, nb_call), rows and attributes, nothing of the graph.
+/* kernels.h: what the kernels offer to the compiler. They know arrays (nb_array, nb_call), rows and attributes, nothing of the
+ * graph.
  *
- * A kernel has two halves. Its planner looks at a call without data (shapes, strides, types, attributes) and either refuses or fills an
- * nb__plan; that happens once, when a program is compiled, and may allocate. Running a plan allocates nothing. What no planner takes
- * runs by the operator's own reference function. */
+ * A kernel has two halves. Its planner looks at a call without data (shapes, strides, types, attributes) and either refuses or
+ * fills an nb__plan; that happens once, when a program is compiled, and may allocate. Running a plan allocates nothing. What no
+ * planner takes runs by the operator's own reference function. */
 #ifndef NB_KERNELS_H
 #define NB_KERNELS_H
 
@@ -11,13 +12,16 @@
 
 /* --------------------------------------------------------------------------------------------------------- threads.c: threads */
 
-/* Runs task(arg, tile, thread) once for each tile, on any of the pool's threads, and returns when all are done; NULL pool: all here.
- * What a tile computes must not depend on `thread`, which is for scratch memory only: 0 <= thread < nb__pool_threads(pool). */
+/* Runs task(arg, tile, thread) once for each tile, on any of the pool's threads, and returns when all are done; NULL pool: all
+ * here. What a tile computes must not depend on `thread`, which is for scratch memory only: 0 <= thread <
+ * nb__pool_threads(pool). */
 typedef void nb__task(void *arg, int64_t tile, int thread);
 void nb__parallel(nb_pool *pool, int64_t tiles, nb__task *task, void *arg);
 int  nb__pool_threads(const nb_pool *pool); /* 1 for NULL */
-bool nb__pool_is_here(const nb_pool *pool); /* false in a process that was forked from the pool's: then nb__parallel would wait for ever */
-/* Default rounding and no flush-to-zero in this thread: returns the state to be restored with nb__float_leave. The pool's threads have it. */
+bool nb__pool_is_here(const nb_pool *pool); /* false in a process that was forked from the pool's: then nb__parallel would wait
+                                               for ever */
+/* Default rounding and no flush-to-zero in this thread: returns the state to be restored with nb__float_leave. The pool's threads
+ * have it. */
 unsigned nb__float_enter(void);
 void     nb__float_leave(unsigned state);
 
@@ -31,12 +35,13 @@ enum nb__row {
     NB__ROWS
 };
 
-/* n elements of one row of elementwise.def over contiguous arrays: f32, and bool where the row has bool. p, q: nb__scalars. out may be
- * the same array as an operand. */
+/* n elements of one row of elementwise.def over contiguous arrays: f32, and bool where the row has bool. p, q: nb__scalars. out
+ * may be the same array as an operand. */
 typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
 
 /* `rows` rows of n elements of a chain of fused.def; value: operands, then the results of its steps (NULL: not wanted), in
- * the next row `step` bytes on. Bit m of ones: operand m is a single element, for the whole row. A result may be the same array as an operand. */
+ * the next row `step` bytes on. Bit m of ones: operand m is a single element, for the whole row. A result may be the same array
+ * as an operand. */
 enum { NB__CHAIN_VALUES = 36 };
 typedef void nb__chain_tile(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n);
 
@@ -69,17 +74,19 @@ extern nb__series_tile *const nb__series_baseline, *const nb__series_v3, *const 
 extern nb__cast_tile *const nb__casts_baseline[][NB__CAST_TYPES], *const nb__casts_v3[][NB__CAST_TYPES],
     *const nb__casts_v4[][NB__CAST_TYPES]; /* isa/cast.c */
 
-/* The best set this processor has (name NULL), or the named one; NULL when there is none of that name or the processor lacks it. */
+/* The best set this processor has (name NULL), or the named one; NULL when there is none of that name or the processor lacks
+ * it. */
 const nb__isa *nb__isa_find(const char *name);
 
-/* ------------------------------------------------------------------------------------------------------------------------ plans */
+/* ---------------------------------------------------------------------------------------------------------------------- plans */
 
 /* A call as programs make it: more results than one where operators were fused. c.out is out[0]. */
 typedef struct nb__call {
     nb_call         c;
     int             n_out;
     const nb_array *out;
-    unsigned        lasting;  /* operands, as bits, that stay the same from run to run but for rare changes: weights at inference */
+    unsigned        lasting;  /* operands, as bits, that stay the same from run to run but for rare changes: weights at
+                                 inference */
     void           *prepared; /* the plan's lasting memory */
 } nb__call;
 
@@ -90,11 +97,12 @@ struct nb__plan {
     void      (*free_state)(nb_context *nb, void *state); /* NULL: nb_free */
     void       *state;         /* read only while running */
     size_t      scratch_bytes; /* in all, for the number of threads planned for; aligned to 64 */
-    /* What depends on lasting operands alone - packed weights - is made in call->prepared, before the first run and whenever one of them may have
-     * changed. NULL: nothing. */
+    /* What depends on lasting operands alone - packed weights - is made in call->prepared, before the first run and whenever one
+     * of them may have changed. NULL: nothing. */
     void      (*prepare)(const nb__plan *plan, const nb__call *call, nb_pool *pool);
     size_t      prepared_bytes;
-    unsigned    packs;         /* the operand, as a bit, whose elements are all of what is prepared: calls may share that; 0: they may not */
+    unsigned    packs;         /* the operand, as a bit, whose elements are all of what is prepared: calls may share that; 0:
+                                  they may not */
 };
 /* nb__plan.run of what has nothing to do (reduce.c). */
 void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
@@ -102,8 +110,8 @@ void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, 
 /* A planner. True: plan is filled. False: not for this kernel, or out of memory (then the context has failed). */
 typedef bool nb__planner(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan);
 
-/* region.c: elementwise operators and reductions as one pass over memory, tile by tile. The space is the shape of the largest arrays; its
- * innermost axes may form rows, which are never cut. Each value is of one part:
+/* region.c: elementwise operators and reductions as one pass over memory, tile by tile. The space is the shape of the largest
+ * arrays; its innermost axes may form rows, which are never cut. Each value is of one part:
  *   FULL    an element for each point of the space
  *   ROW     one for each row: a reduction of it, or made of such
  *   COLUMN  a sum over all axes but the innermost ones: known after the last tile, so only a result
@@ -147,7 +155,8 @@ typedef struct nb__region {
 /* Elements of a row, or kept by a COLUMN sum, at most. */
 enum { NB__UNIT_MAX = 8192 };
 /* call->c.in: the operands; call->out: the results; all as the space's axes see them. */
-bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads, nb__plan *plan);
+bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *region, const nb__call *call, int threads,
+                     nb__plan *plan);
 /* Whether a row has a tile for an operand of this type (f32; bool for logic). Of several operands: the type of the last. */
 bool nb__row_has_tile(int row, nb_dtype operand);
 

@@ -1,8 +1,8 @@
 /* onednn.h: the little of oneDNN that is used: primitives made when a program is compiled, and run in one thread each.
  *
- * A primitive holds no data and may run in several threads at once; the memory objects that point it at data are made with it, some for each
- * thread. oneDNN keeps the code it generates for the last 1,024 primitives of the process: equal ones are made in some ten microseconds. It
- * threads by OpenMP: it is told to use one thread, and the caller's setting is restored. */
+ * A primitive holds no data and may run in several threads at once; the memory objects that point it at data are made with it,
+ * some for each thread. oneDNN keeps the code it generates for the last 1,024 primitives of the process: equal ones are made in
+ * some ten microseconds. It threads by OpenMP: it is told to use one thread, and the caller's setting is restored. */
 #ifndef NB_ONEDNN_H
 #define NB_ONEDNN_H
 
@@ -29,8 +29,8 @@ typedef struct nb__primitive {
 dnnl_memory_desc_t nb__dnnl_strided(int rank, const int64_t *shape, const int64_t *stride);
 dnnl_memory_desc_t nb__dnnl_any(int rank, const int64_t *shape); /* whichever layout the primitive likes best */
 
-/* From an operation's descriptor (dnnl_matmul_desc_t ...) and its arguments (DNNL_ARG_SRC ...); the layouts that were chosen are in `memory`
- * then. False: oneDNN does not do it, or has no memory; nothing is left over. */
+/* From an operation's descriptor (dnnl_matmul_desc_t ...) and its arguments (DNNL_ARG_SRC ...); the layouts that were chosen are
+ * in `memory` then. False: oneDNN does not do it, or has no memory; nothing is left over. */
 bool nb__primitive_make(nb_context *nb, nb__primitive *p, const void *operation, int n, const int *arg, int threads);
 /* Copies between two layouts, in one thread. */
 bool nb__reorder_make(nb_context *nb, nb__primitive *p, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to);

@@ -1,4 +1,5 @@
-/* peak.c: what the machine can do at most, measured: the yardstick of profiles. Noise only ever adds time, so the best of several tries counts. */
+/* peak.c: what the machine can do at most, measured: the yardstick of profiles. Noise only ever adds time, so the best of several
+ * tries counts. */
 #include <string.h>
 #include <time.h>
 

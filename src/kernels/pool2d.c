@@ -1,8 +1,9 @@
 /* pool2d.c: pools of f32.
  *
- * Windows that follow each other at one distance and have one size are a block; the loops in isa/ do a block of many windows in one call,
- * with a vector along channels (channels-last images) or along a row of windows (plain ones). The gradient of windows that do not
- * overlap writes each element once; where they overlap, windows add to zeros in their order, as the reference does. */
+ * Windows that follow each other at one distance and have one size are a block; the loops in isa/ do a block of many windows in
+ * one call, with a vector along channels (channels-last images) or along a row of windows (plain ones). The gradient of windows
+ * that do not overlap writes each element once; where they overlap, windows add to zeros in their order, as the reference
+ * does. */
 #include <string.h>
 
 #include "isa/pool.h"
@@ -67,7 +68,7 @@ static double factor(const state *s, const nb__window *row, const nb__window *co
     return 1 / ((double)row->whole * (double)column->whole);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- windows */
+/* -------------------------------------------------------------------------------------------------------------------- windows */
 
 /* A window adds to an image of any strides: all its places, or the one the index names. */
 static void add_one(float *dx, const void *index, float dy, const nb__pool_place *w) {
@@ -81,7 +82,8 @@ static void add_one(float *dx, const void *index, float dy, const nb__pool_place
     if (r < w->rows && c < w->columns) dx[r * w->row_step + c * w->column_step] += dy;
 }
 
-/* `many` channels from c on, of a block of rows and one of columns; one of the three is a single one, the lanes' axis any count. */
+/* `many` channels from c on, of a block of rows and one of columns; one of the three is a single one, the lanes' axis any
+ * count. */
 static void do_windows(const job *j, int64_t n, int64_t c, int64_t many, const block *rows, const block *columns) {
     const state      *s = j->s;
     const nb_array   *x = j->image, *y = j->y, *index = j->index;
@@ -167,7 +169,7 @@ static void do_tile(void *arg, int64_t tile, int thread) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ plans */
+/* ---------------------------------------------------------------------------------------------------------------------- plans */
 
 /* Image, values and index of a call, whichever it has. */
 static job arrays_of(const state *s, const nb__call *call) {

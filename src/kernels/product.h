@@ -5,8 +5,8 @@
 #include "isa/gemm.h"
 #include "kernels.h"
 
-/* C = A B, or C^T = B^T A^T when `swapped`: then the fields are those of the swapped product, and operand 1 is A. The grid depends on sizes
- * only. */
+/* C = A B, or C^T = B^T A^T when `swapped`: then the fields are those of the swapped product, and operand 1 is A. The grid
+ * depends on sizes only. */
 typedef struct nb__product {
     int64_t batches, m, n, k;
     bool    swapped;

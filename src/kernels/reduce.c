@@ -1,9 +1,10 @@
 /* reduce.c: reductions of f32 arrays of any strides.
  *
- * The axes of a call are sorted into those that stay and those that go, size 1 is dropped, and neighbours that lie evenly in memory become
- * one. What is left is one of two cases: elements next to each other belong to one result (rows: bias of a row, losses, softmax), or to
- * neighbouring results (columns: bias gradients, batch statistics of channels-last images). Rows whose elements lie apart are first
- * gathered. A long reduction is cut into groups; the partial results of the groups meet in their order. */
+ * The axes of a call are sorted into those that stay and those that go, size 1 is dropped, and neighbours that lie evenly in
+ * memory become one. What is left is one of two cases: elements next to each other belong to one result (rows: bias of a row,
+ * losses, softmax), or to neighbouring results (columns: bias gradients, batch statistics of channels-last images). Rows whose
+ * elements lie apart are first gathered. A long reduction is cut into groups; the partial results of the groups meet in their
+ * order. */
 #include <math.h>
 
 #include "isa/loops.h"
@@ -45,7 +46,7 @@ enum {
     GATHER = 1024          /* elements that are gathered at a time */
 };
 
-/* ----------------------------------------------------------------------------------------------------------------------- planning */
+/* ------------------------------------------------------------------------------------------------------------------- planning */
 
 static int64_t distance(int64_t stride) { return stride == 0 ? INT64_MAX : stride < 0 ? -stride : stride; }
 
@@ -118,7 +119,7 @@ static void plan_columns(state *s) {
     s->groups = most(1, divide_up(s->rows, s->per_group));
 }
 
-/* --------------------------------------------------------------------------------------------------------------------------- rows */
+/* ----------------------------------------------------------------------------------------------------------------------- rows */
 
 /* What is known of a result so far: its value, and for arg operators the place. */
 typedef struct partial {
@@ -244,7 +245,7 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- columns */
+/* -------------------------------------------------------------------------------------------------------------------- columns */
 
 /* What is known of the columns of a tile. */
 typedef struct columns {
@@ -336,7 +337,7 @@ void nb__run_nothing(const nb__plan *plan, const nb__call *call, void *scratch, 
     (void)pool;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ planners */
+/* ------------------------------------------------------------------------------------------------------------------- planners */
 
 /* which[i]: axis i goes. */
 static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, reduction what, const bool *which,

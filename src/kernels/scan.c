@@ -1,4 +1,5 @@
-/* scan.c: running sums of f32 (cumsum): along rows in vectors; across rows for many columns side by side; else an element at a time. */
+/* scan.c: running sums of f32 (cumsum): along rows in vectors; across rows for many columns side by side; else an element at a
+ * time. */
 #include "copy.h"
 
 enum { WIDTH = 512 /* columns at a time: their sums stay in the first cache */, TILE = 16384 };

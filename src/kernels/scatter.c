@@ -1,8 +1,8 @@
 /* scatter.c: scatter_add for f32.
  *
- * It is cut by destination, so that sums have the same bits whoever computes them. Where one index stands for a whole row (an embedding's
- * gradient) the rows of the source are first sorted by destination, by counting: then each row of the result is written once. Else a tile
- * owns some rows of the result and looks for their indices in order. */
+ * It is cut by destination, so that sums have the same bits whoever computes them. Where one index stands for a whole row (an
+ * embedding's gradient) the rows of the source are first sorted by destination, by counting: then each row of the result is
+ * written once. Else a tile owns some rows of the result and looks for their indices in order. */
 #include "index.h"
 #include "numbers.h"
 
@@ -36,7 +36,7 @@ static void copy_row(const state *s, float *out, const float *x) {
     nb__copy_run((int)sizeof *out, out, s->out.stride[2], x, s->x.stride[2], s->out.size[2]);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- as they come */
+/* --------------------------------------------------------------------------------------------------------------- as they come */
 
 /* Rows low..high-1 of the axis, for one index into outer. */
 static void scatter_part(const job *j, int64_t o, int64_t low, int64_t high) {
@@ -79,7 +79,7 @@ static void run_as_they_come(const nb__plan *plan, const nb__call *call, void *s
     nb__parallel(pool, divide_up(s->out.size[0], s->rows_a_tile) * s->parts, scatter_task, &j);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------------- sorted */
+/* --------------------------------------------------------------------------------------------------------------------- sorted */
 
 /* Numbers of the sources, those of the first row first, each row's in their order. end[r]: where those of row r end. */
 static void sort(const job *j, int32_t *end, int32_t *order) {

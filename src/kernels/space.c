@@ -53,28 +53,33 @@ int64_t nb__space_offset(const nb__space *space, const int64_t *stride, const in
     return offset;
 }
 
-#define COPY_RUN(type) \
-    static void copy_##type(type *to, int64_t to_stride, const type *from, int64_t from_stride, int64_t n) { \
-        if (to_stride == 1 && from_stride == 0) \
-            for (int64_t i = 0; i < n; i++) to[i] = from[0]; \
-        else if (to_stride == 1 && from_stride == 1) \
-            for (int64_t i = 0; i < n; i++) to[i] = from[i]; \
-        else \
-            for (int64_t i = 0; i < n; i++) to[i * to_stride] = from[i * from_stride]; \
+#define COPY_RUN(type)                                                                                                           \
+    static void copy_##type(type *to, int64_t to_stride, const type *from, int64_t from_stride, int64_t n) {                     \
+        if (to_stride == 1 && from_stride == 0)                                                                                  \
+            for (int64_t i = 0; i < n; i++) to[i] = from[0];                                                                     \
+        else if (to_stride == 1 && from_stride == 1)                                                                             \
+            for (int64_t i = 0; i < n; i++) to[i] = from[i];                                                                     \
+        else                                                                                                                     \
+            for (int64_t i = 0; i < n; i++) to[i * to_stride] = from[i * from_stride];                                           \
     }
 COPY_RUN(uint8_t)
 COPY_RUN(uint32_t)
 COPY_RUN(uint64_t)
 
 void nb__copy_run(int size, void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t n) {
-    if (to_stride == 1 && from_stride == 1 && n * size >= 128) memcpy(to, from, (size_t)(n * size));
-    else if (size == 4) copy_uint32_t(to, to_stride, from, from_stride, n);
-    else if (size == 8) copy_uint64_t(to, to_stride, from, from_stride, n);
-    else copy_uint8_t(to, to_stride, from, from_stride, n);
+    if (to_stride == 1 && from_stride == 1 && n * size >= 128)
+        memcpy(to, from, (size_t)(n * size));
+    else if (size == 4)
+        copy_uint32_t(to, to_stride, from, from_stride, n);
+    else if (size == 8)
+        copy_uint64_t(to, to_stride, from, from_stride, n);
+    else
+        copy_uint8_t(to, to_stride, from, from_stride, n);
 }
 
 /* Calls nb__copy_run for each stretch of the innermost axis. */
-static void move(const nb__space *space, const int64_t *stride, int size, char *array, int64_t first, int64_t n, char *row, bool gather) {
+static void move(const nb__space *space, const int64_t *stride, int size, char *array, int64_t first, int64_t n, char *row,
+                 bool gather) {
     int64_t index[NB_MAX_RANK];
     int     inner = space->rank - 1;
     nb__space_index(space, first, index);
@@ -82,8 +87,10 @@ static void move(const nb__space *space, const int64_t *stride, int size, char *
     for (int64_t done = 0; done < n;) {
         int64_t left = space->shape[inner] - index[inner], run = left < n - done ? left : n - done;
         char   *at = array + offset * size, *to = row + done * size;
-        if (gather) nb__copy_run(size, to, 1, at, stride[inner], run);
-        else nb__copy_run(size, at, stride[inner], to, 1, run);
+        if (gather)
+            nb__copy_run(size, to, 1, at, stride[inner], run);
+        else
+            nb__copy_run(size, at, stride[inner], to, 1, run);
         done += run;
         /* On to the next stretch: the innermost axis starts again, the next one out advances, and so on. */
         offset -= index[inner] * stride[inner];
@@ -101,6 +108,7 @@ void nb__gather(const nb__space *space, const int64_t *stride, int size, const v
     move(space, stride, size, (char *)(uintptr_t)array, first, n, row, true);
 }
 
-void nb__scatter(const nb__space *space, const int64_t *stride, int size, void *array, int64_t first, int64_t n, const void *row) {
+void nb__scatter(const nb__space *space, const int64_t *stride, int size, void *array, int64_t first, int64_t n,
+                 const void *row) {
     move(space, stride, size, array, first, n, (char *)(uintptr_t)row, false);
 }

@@ -4,8 +4,8 @@
 
 #include "nabla.h"
 
-/* An iteration space: axes of size 1 are gone, axes that lie one behind the other in every array are one, and the order is that of the first
- * array in memory, last axis innermost. Rank is 1 at least. */
+/* An iteration space: axes of size 1 are gone, axes that lie one behind the other in every array are one, and the order is that
+ * of the first array in memory, last axis innermost. Rank is 1 at least. */
 typedef struct nb__space {
     int     rank;
     int64_t shape[NB_MAX_RANK], count;
@@ -17,7 +17,8 @@ void nb__space_make(int n, const nb_array *const *arrays, nb__space *space, int6
 void nb__space_index(const nb__space *space, int64_t element, int64_t *index);
 /* Its offset in an array. */
 int64_t nb__space_offset(const nb__space *space, const int64_t *stride, const int64_t *index);
-/* Elements first .. first + n - 1 of the space, in its order, from an array of these strides into a row, or back. size: bytes of one. */
+/* Elements first .. first + n - 1 of the space, in its order, from an array of these strides into a row, or back. size: bytes of
+ * one. */
 void nb__gather(const nb__space *space, const int64_t *stride, int size, const void *array, int64_t first, int64_t n, void *row);
 void nb__scatter(const nb__space *space, const int64_t *stride, int size, void *array, int64_t first, int64_t n, const void *row);
 /* to[i * to_stride] = from[i * from_stride] for i < n */

@@ -1,9 +1,10 @@
 /* threads.c: a pool of threads that cut a call into tiles.
  *
- * The one idea: `left` tells the tiles nobody has taken yet, as the first one and the end. Whoever moves one of these owns that tile. A thread that
- * wakes late finds none and touches nothing else, so the caller waits for tiles, never for threads: with all others asleep it does the work alone. Every
- * other thread takes tiles from the back: of two threads each has much the same half in call after call, and finds in its own cache what it left there.
- * A worker looks for work for some ten microseconds, giving way to other threads meanwhile, and then sleeps. */
+ * The one idea: `left` tells the tiles nobody has taken yet, as the first one and the end. Whoever moves one of these owns that
+ * tile. A thread that wakes late finds none and touches nothing else, so the caller waits for tiles, never for threads: with all
+ * others asleep it does the work alone. Every other thread takes tiles from the back: of two threads each has much the same half
+ * in call after call, and finds in its own cache what it left there. A worker looks for work for some ten microseconds, giving
+ * way to other threads meanwhile, and then sleeps. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -30,7 +31,8 @@ void     nb__float_leave(unsigned state) { (void)state; }
 #endif
 
 #if NB_DNNL
-/* oneDNN threads with OpenMP: a tile must stay in its thread. The prototype stands here because <omp.h> needs -fopenmp with clang. */
+/* oneDNN threads with OpenMP: a tile must stay in its thread. The prototype stands here because <omp.h> needs -fopenmp with
+ * clang. */
 void omp_set_num_threads(int n);
 #endif
 
@@ -149,7 +151,8 @@ int nb__pool_threads(const nb_pool *p) { return p ? p->n : 1; }
 
 bool nb__pool_is_here(const nb_pool *p) { return !p || p->n == 1 || p->process == getpid(); }
 
-/* Ends the first `started` workers and frees the pool. In a forked process there are none to end, and no lock can be relied on. */
+/* Ends the first `started` workers and frees the pool. In a forked process there are none to end, and no lock can be relied
+ * on. */
 static void end(nb_pool *p, int started) {
     if (!nb__pool_is_here(p)) {
         free(p);

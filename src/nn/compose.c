@@ -33,7 +33,7 @@ static bool check_inside(nb_context *nb, const char *type, int n, nb_layer *cons
     return !nb_error(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ sequential */
+/* ----------------------------------------------------------------------------------------------------------------- sequential */
 
 static nb_tensor *sequential_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     for (int i = 0; i < l->n_inside; i++) x = nb_layer_apply(l->inside[i], x, mode);
@@ -65,7 +65,7 @@ nb_layer *nb__layer_group(nb_context *nb, const char *type, int n, nb_layer *con
     return nb__layer_end(l);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- residual */
+/* ------------------------------------------------------------------------------------------------------------------- residual */
 
 static nb_tensor *residual_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     nb_tensor *inner = nb_layer_apply(l->inside[0], x, mode);
@@ -86,7 +86,7 @@ nb_layer *nb_layer_residual(nb_context *nb, nb_layer *inner) {
     return nb__layer_end(l);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- custom */
+/* --------------------------------------------------------------------------------------------------------------------- custom */
 
 typedef struct custom_layer {
     nb_layer           layer;

@@ -1,7 +1,7 @@
 /* dense.c: linear layers, and those without a window: flatten, dropout, PReLU. */
 #include "nn.h"
 
-/* ---------------------------------------------------------------------------------------------------------------------- linear */
+/* --------------------------------------------------------------------------------------------------------------------- linear */
 
 static nb_tensor *slot(const nb_layer *l, int i) { return i < l->n_slots ? l->slots[i].tensor : NULL; }
 
@@ -37,7 +37,7 @@ nb_layer *nb__read_linear(nb__reader *r) {
     return nb_layer_linear(r->nb, r->shape.size[r->shape.rank - 1], out, bias);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- dropconnect */
+/* ---------------------------------------------------------------------------------------------------------------- dropconnect */
 
 /* p is a kept number, the layer's last slot: programs read it when they run. */
 typedef struct dropconnect_layer {
@@ -77,7 +77,7 @@ nb_layer *nb__read_dropconnect(nb__reader *r) {
     return nb_layer_dropconnect(r->nb, r->shape.size[r->shape.rank - 1], out, bias, p);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- dropout */
+/* -------------------------------------------------------------------------------------------------------------------- dropout */
 
 static nb_tensor *dropout_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     return mode == NB_EVAL ? x : nb_dropout(x, slot(l, 0));
@@ -102,11 +102,12 @@ nb_layer *nb__read_dropout(nb__reader *r) { return nb_layer_dropout(r->nb, nb__r
 
 nb_layer *nb__read_channeldropout(nb__reader *r) {
     double p = nb__read_probability(r);
-    if (!nb__read_rank(r, 2, NB_MAX_RANK, "after flatten there are no channels: use dropout") || !nb__read_channels(r)) return NULL;
+    if (!nb__read_rank(r, 2, NB_MAX_RANK, "after flatten there are no channels: use dropout") || !nb__read_channels(r))
+        return NULL;
     return nb_layer_dropout_channels(r->nb, p);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- flatten */
+/* -------------------------------------------------------------------------------------------------------------------- flatten */
 
 static nb_tensor *flatten_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     (void)l;
@@ -120,7 +121,7 @@ static const nb__layer_kind flatten = {"flatten", sizeof(nb_layer), flatten_appl
 nb_layer *nb_layer_flatten(nb_context *nb) { return nb__layer_end(nb__layer_begin(nb, &flatten, 0, 0)); }
 nb_layer *nb__read_flatten(nb__reader *r) { return nb_layer_flatten(r->nb); }
 
-/* ----------------------------------------------------------------------------------------------------------------------- prelu */
+/* ---------------------------------------------------------------------------------------------------------------------- prelu */
 
 static nb_tensor *prelu_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     (void)mode;

@@ -3,7 +3,7 @@
  * One idea: the draws are PyTorch's, in its order, from the same generator (MT19937), so that a seed gives the same net in both.
  *     uniform, f32    24 bits of one draw, times 2^-24 (high - low), plus low, in one fused step
  *     uniform, f64    53 bits of two draws, likewise
- *     normal          Box & Muller, 1958: in blocks of 16 uniform numbers, 8 radii and then 8 angles; or, for fewer than 16 elements,
+ *     normal          Box & Muller, 1958: in blocks of 16 uniform numbers, 8 radii, then 8 angles; or, for fewer than 16 elements,
  *                     in pairs and in double (nb_random_normal) */
 #include <math.h>
 #include <string.h>
@@ -125,7 +125,7 @@ bool nb_init_normal(nb_tensor *t, double mean, double std) {
     return values_end(&v);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ truncated normal */
+/* ----------------------------------------------------------------------------------------------------------- truncated normal */
 
 static double normal_cdf(double x) { return (1 + erf(x / sqrt(2))) / 2; }
 
@@ -247,10 +247,11 @@ double nb_gain(const char *activation, double slope) {
     return NAN;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- structured weights */
+/* --------------------------------------------------------------------------------------------------------- structured weights */
 
-/* a [rows, columns], rows >= columns, becomes Q of a = Q R, by Householder's reflections (Golub & Van Loan, Matrix Computations, 2013,
- * section 5.2), each column times the sign of R's diagonal entry: so Q follows Haar's law (Mezzadri, 2007). v and sign: [columns]. */
+/* a [rows, columns], rows >= columns, becomes Q of a = Q R, by Householder's reflections (Golub & Van Loan, Matrix Computations,
+ * 2013, section 5.2), each column times the sign of R's diagonal entry: so Q follows Haar's law (Mezzadri, 2007). v and sign:
+ * [columns]. */
 static void orthonormal_columns(double *a, double *beta, double *sign, int64_t rows, int64_t columns) {
     for (int64_t k = 0; k < columns; k++) {
         double norm = 0, dot;
@@ -268,7 +269,8 @@ static void orthonormal_columns(double *a, double *beta, double *sign, int64_t r
             for (int64_t i = k; i < rows; i++) a[i * columns + j] -= beta[k] * dot * a[i * columns + k];
         }
     }
-    /* Q = H_0 H_1 ... applied to the identity, last reflection first; column k of a holds that reflection until it is overwritten. */
+    /* Q = H_0 H_1 ... applied to the identity, last reflection first; column k of a holds that reflection until it is
+     * overwritten. */
     for (int64_t k = columns - 1; k >= 0; k--) {
         for (int64_t j = k + 1; j < columns; j++) {
             double dot = 0;

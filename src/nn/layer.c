@@ -1,7 +1,8 @@
 /* layer.c: what all layers have in common: their tensors, their names, and the tree they form.
  *
- * Names are PyTorch's: a layer is called by its place in its parent, a tensor by the path to it, "2.0.weight". A layer without a name (the
- * outermost, what a residual holds) adds nothing to the path. Walks over the tree go by nb__layer_next, without recursion. */
+ * Names are PyTorch's: a layer is called by its place in its parent, a tensor by the path to it, "2.0.weight". A layer without a
+ * name (the outermost, what a residual holds) adds nothing to the path. Walks over the tree go by nb__layer_next, without
+ * recursion. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,7 @@ bool nb__same_shape(nb_dims a, nb_dims b) {
     return same;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- making, freeing */
+/* ------------------------------------------------------------------------------------------------------------ making, freeing */
 
 /* Children first. At most NB__MAX_NESTING deep. */
 static void free_tree(void *object) {
@@ -99,7 +100,7 @@ void nb__init_weight_and_bias(nb_tensor *weight, nb_tensor *bias) {
     if (bias) nb_init_uniform(bias, -bound, bound);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- apply */
+/* ---------------------------------------------------------------------------------------------------------------------- apply */
 
 nb_tensor *nb_layer_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     if (!l) return x ? nb_failed(nb_context_of(x)) : NULL;
@@ -113,7 +114,7 @@ nb_tensor *nb_layer_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     return y;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- the tree */
+/* ------------------------------------------------------------------------------------------------------------------- the tree */
 
 nb_layer *nb__layer_next(const nb_layer *top, const nb_layer *at) {
     if (at->n_inside) return at->inside[0];

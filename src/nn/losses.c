@@ -1,4 +1,5 @@
-/* losses.c: losses as compositions. Each has its formula here; derivatives come from the operators, but where those would divide 0 by 0. */
+/* losses.c: losses as compositions. Each has its formula here; derivatives come from the operators, but where those would divide
+ * 0 by 0. */
 #include "nn.h"
 
 static nb_tensor *number(const nb_tensor *like, double value) { return nb_number(nb_context_of(like), value); }
@@ -45,7 +46,7 @@ static nb_tensor *elementwise(const nb_op *op, nb_tensor *x, nb_tensor *target, 
     return y;
 }
 
-/* ------------------------------------------------------------------------------------------------------- of a number and a target */
+/* --------------------------------------------------------------------------------------------------- of a number and a target */
 
 static const nb_op mse_op = {.name = "mse", .formula = "(x - t)^2", .gradient = "dx = 2 (x - t)\\, dy", .kind = NB_COMPOSITION};
 static nb_tensor  *mse(nb_tensor *x, nb_tensor *t, double p) {
@@ -98,7 +99,7 @@ nb_tensor         *nb_squared_hinge(nb_tensor *x, nb_tensor *target, nb_reductio
             return elementwise(&squared_hinge_op, x, target, reduction, 0, squared_hinge);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- of probabilities */
+/* ----------------------------------------------------------------------------------------------------------- of probabilities */
 
 static const nb_op binary_cross_entropy_op = {.name = "binary_cross_entropy",
                                               .formula = "-t \\log p - (1 - t) \\log(1 - p)",
@@ -150,7 +151,7 @@ nb_tensor *nb_kl_divergence(nb_tensor *log_q, nb_tensor *p, nb_reduction reducti
     return elementwise(&kl_divergence_op, log_q, p, reduction, 0, kl_divergence);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- of classes */
+/* ----------------------------------------------------------------------------------------------------------------- of classes */
 
 /* x [N,C,...] without axis 1. */
 static nb_dims without_classes(nb_dims s) {

@@ -51,7 +51,7 @@ void nb_net_free(nb_net *net) {
     free_net(net);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- a summary */
+/* ------------------------------------------------------------------------------------------------------------------ a summary */
 
 static double flops_of(const nb_tensor *t) {
     const nb_op *op = nb_op_of(t);
@@ -59,7 +59,8 @@ static double flops_of(const nb_tensor *t) {
     return op->kind == NB_LEAF || op->kind == NB_VIEW || op->kind == NB_ASSIGN ? 0 : (double)nb_count(t);
 }
 
-/* The leaf that made a node: leaves are applied in their order, so their serials ascend. NULL: made between two leaves, by a residual. */
+/* The leaf that made a node: leaves are applied in their order, so their serials ascend. NULL: made between two leaves, by a
+ * residual. */
 static leaf *leaf_of(nb_net *net, uint64_t serial) {
     int low = 0, high = net->n_leaves; /* the first leaf that was done by then */
     while (low < high) {
@@ -131,7 +132,7 @@ nb_net *nb__net_new(nb_context *nb, nb_layer *root, nb_dims input, const char *t
 
 nb_net *nb_net_new(nb_context *nb, nb_layer *root, nb_dims input) { return nb__net_new(nb, root, input, ""); }
 
-/* ---------------------------------------------------------------------------------------------------------------------- in use */
+/* --------------------------------------------------------------------------------------------------------------------- in use */
 
 nb_tensor *nb_net_apply(nb_net *net, nb_tensor *x, nb_mode mode) {
     if (!x) return net ? nb_fail(net->nb, NB_INVALID, "nb_net_apply: x is NULL") : NULL;

@@ -1,7 +1,7 @@
 /* nn.h: what the files of this folder share: layers, and the reader of the net language.
  *
- * A layer's block (in dense.c, conv.c, norm.c ...) holds all there is to it: its struct, how it is applied, its constructor, and how its
- * words in the net language are read. Adding one: such a block, its row in words.def, its prototype in nabla/nn.h. */
+ * A layer's block (in dense.c, conv.c, norm.c ...) holds all there is to it: its struct, how it is applied, its constructor, and
+ * how its words in the net language are read. Adding one: such a block, its row in words.def, its prototype in nabla/nn.h. */
 #ifndef NB_NN_H
 #define NB_NN_H
 
@@ -12,7 +12,7 @@ bool nb__same_shape(nb_dims a, nb_dims b);
 /* An option where 0 means the default and NB_NONE a true zero. */
 double nb__or(double value, double otherwise);
 
-/* ------------------------------------------------------------------------------------------------------------------- layers -- */
+/* ------------------------------------------------------------------------------------------------------------------ layers -- */
 
 enum {
     NB__NAME_SIZE = 64,  /* a layer's own name, with its end */
@@ -61,7 +61,8 @@ nb_tensor *nb__layer_slot(nb_layer *layer, const char *name, nb__role role, nb_d
 void       nb__layer_adopt(nb_layer *layer, int place, nb_layer *child, const char *name);
 nb_layer  *nb__layer_end(nb_layer *layer);
 
-nb_layer *nb__layer_group(nb_context *nb, const char *type, int n, nb_layer *const *layers); /* one after the other, without numbers; frees them after an error */
+/* one after the other, without numbers; frees them after an error */
+nb_layer *nb__layer_group(nb_context *nb, const char *type, int n, nb_layer *const *layers);
 bool      nb__is_number(const char *name); /* no letter but digits: only layers without a name have such */
 void      nb__layer_free(nb_layer *layer); /* that belongs to its context, at once */
 nb_layer *nb__layer_next(const nb_layer *top, const nb_layer *at); /* layers below top, parents first; NULL after the last */
@@ -73,7 +74,7 @@ nb_net *nb__net_new(nb_context *nb, nb_layer *root, nb_dims input, const char *t
 /* Initial values of PyTorch's linear and convolution layers: +-1/sqrt(fan_in) for both. */
 void nb__init_weight_and_bias(nb_tensor *weight, nb_tensor *bias);
 
-/* ------------------------------------------------------------------------------------------------------------ the net language -- */
+/* -------------------------------------------------------------------------------------------------------- the net language -- */
 
 typedef struct nb__argument {
     const char *key, *value; /* in the text, not terminated; key NULL: given by place */
@@ -103,7 +104,8 @@ typedef struct nb__reader {
 
 /* Fails with the message, which names the layer being read, the line of the text and a mark below `where`. */
 void nb__read_error(nb__reader *r, const char *where, const char *format, ...) NB_PRINTF(3, 4);
-/* What a word's reader asks for: an argument by place (or by name), or an option by name. Out of range or unreadable is an error. */
+/* What a word's reader asks for: an argument by place (or by name), or an option by name. Out of range or unreadable is an
+ * error. */
 int64_t nb__read_size(nb__reader *r, const char *name);                                            /* by place, 1 or more */
 void    nb__read_pair(nb__reader *r, const char *name, int64_t pair[2]);                           /* by place: 3, or 3x5 */
 double  nb__read_real(nb__reader *r, const char *name, double otherwise, double low, double high); /* by place or not given */

@@ -1,7 +1,7 @@
 /* norm.c: batch and layer normalisation.
  *
- * Both are compositions with derivatives of their own: the textbook formulas need two sums, the chain rule step by step more. They are
- * made of operators, so that second derivatives come by themselves. */
+ * Both are compositions with derivatives of their own: the textbook formulas need two sums, the chain rule step by step more.
+ * They are made of operators, so that second derivatives come by themselves. */
 #include "nn.h"
 
 typedef struct norm_layer {
@@ -28,7 +28,7 @@ static nb_layer *new_norm(nb_context *nb, const nb__layer_kind *kind, int n_slot
     return l;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ batch norm */
+/* ----------------------------------------------------------------------------------------------------------------- batch norm */
 
 static const nb_op batch_norm_op = {
     .name = "batch_norm",
@@ -128,7 +128,7 @@ nb_layer *nb__read_batchnorm(nb__reader *r) {
     return nb_layer_batch_norm(r->nb, r->shape.size[0], &o);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ layer norm */
+/* ----------------------------------------------------------------------------------------------------------------- layer norm */
 
 static const nb_op layer_norm_op = {
     .name = "layer_norm",

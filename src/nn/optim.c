@@ -1,11 +1,11 @@
-/* optim.c: what optimisers have in common. One step is a list of assigns: of parameters, slots and the step count; a program runs them
- * together, after all reads. */
+/* optim.c: what optimisers have in common. One step is a list of assigns: of parameters, slots and the step count; a program runs
+ * them together, after all reads. */
 #include <math.h>
 #include <stdio.h>
 
 #include "optim.h"
 
-/* ------------------------------------------------------------------------------------------------------------- making, freeing */
+/* ------------------------------------------------------------------------------------------------------------ making, freeing */
 
 /* At nb_close: the context gives back the kept tensors itself. */
 static void free_optimizer(void *object) {
@@ -88,7 +88,7 @@ nb_optimizer *nb__optimizer_end(nb_optimizer *o) {
     return NULL;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- settings */
+/* ------------------------------------------------------------------------------------------------------------------- settings */
 
 bool nb_optimizer_group(nb_optimizer *o, nb_list parameters, double rate_scale, double weight_decay) {
     if (!o) return false;
@@ -152,7 +152,7 @@ nb_list nb_optimizer_state(nb_optimizer *o) {
     return list;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- a step */
+/* --------------------------------------------------------------------------------------------------------------------- a step */
 
 /* min(1, limit / (norm of all gradients together + 1e-6)): one number for all, so that the direction stays. */
 static nb_tensor *clip_factor(const nb_optimizer *o, nb_list gradients) {

@@ -1,7 +1,8 @@
 /* optimizers.c: the formulas of the optimisers, those of torch.optim. One block each: factors, update, constructor.
  *
- * Numbers that change from step to step (rate, bias corrections) are made of kept f64 tensors, once for all parameters of a group, and
- * then cast; the rest of an update is a short chain of elementwise operators, which the compiler makes into one loop. */
+ * Numbers that change from step to step (rate, bias corrections) are made of kept f64 tensors, once for all parameters of a
+ * group, and then cast; the rest of an update is a short chain of elementwise operators, which the compiler makes into one
+ * loop. */
 #include <math.h>
 
 #include "optim.h"
@@ -13,7 +14,7 @@ static nb_tensor *own_type(const nb__turn *k, nb_tensor *number) { return nb_cas
 /* share a + (1 - share) b: a moving average */
 static nb_tensor *average(nb_tensor *a, double share, nb_tensor *b) { return nb_add(times(a, share), times(b, 1 - share)); }
 
-/* ------------------------------------------------------------------------------------------------------------------------- sgd */
+/* ------------------------------------------------------------------------------------------------------------------------ sgd */
 
 static void sgd_factors(nb__turn *k) {
     nb_context *nb = k->nb;
@@ -55,7 +56,7 @@ nb_optimizer *nb_sgd(nb_list parameters, double rate, const nb_sgd_options *opti
     return nb__optimizer_end(o);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- rmsprop */
+/* -------------------------------------------------------------------------------------------------------------------- rmsprop */
 
 static void rate_factor(nb__turn *k) { k->factor[0] = own_type(k, k->rate); }
 
@@ -97,7 +98,7 @@ nb_optimizer *nb_rmsprop(nb_list parameters, double rate, const nb_rmsprop_optio
     return nb__optimizer_end(o);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- adagrad */
+/* -------------------------------------------------------------------------------------------------------------------- adagrad */
 
 static void adagrad_factors(nb__turn *k) {
     double decay = k->o->set.adagrad.rate_decay;

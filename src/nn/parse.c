@@ -3,8 +3,8 @@
  *     net   = layer { ("," | line end) layer }          layer = word { argument } [ "(" net ")" { argument } ]
  *     argument = value | name "=" value                 "#" starts a remark, until the end of the line
  *
- * Each layer is made as soon as it is read, and applied to a value of the shape so far: the operators' own shape rules tell what the next
- * layer gets. Nothing is computed by that. */
+ * Each layer is made as soon as it is read, and applied to a value of the shape so far: the operators' own shape rules tell what
+ * the next layer gets. Nothing is computed by that. */
 #include <stdio.h>
 #include <string.h>
 
@@ -83,7 +83,7 @@ nb_dims nb_net_preset_input(const char *name) {
     return p ? nb_dims_of(p->rank, p->input) : (nb_dims){.rank = -1};
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- suggestions */
+/* ---------------------------------------------------------------------------------------------------------------- suggestions */
 
 enum { LONGEST = 24 };
 
@@ -155,7 +155,7 @@ static void unknown_argument(nb__reader *r, const nb__argument *a) {
         nb__read_error(r, at, "'%.*s' is too much: write %.*s%s", length, at, r->word_length, r->word, r->usage);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- reading */
+/* -------------------------------------------------------------------------------------------------------------------- reading */
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
@@ -307,8 +307,8 @@ static nb_layer *too_many(nb__reader *r) {
     return NULL;
 }
 
-/* Layers up to the end of the text, or to the bracket that closes `open`: as a sequential one. A single one without a name stays as it
- * is if `plain`. */
+/* Layers up to the end of the text, or to the bracket that closes `open`: as a sequential one. A single one without a name stays
+ * as it is if `plain`. */
 static nb_layer *read_list(nb__reader *r, const char *open, bool plain) {
     int first = r->n_made;
     for (skip_lines(r); *r->at && *r->at != ')' && !r->failed; skip_lines(r)) {

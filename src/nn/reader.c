@@ -4,7 +4,7 @@
 
 #include "nn.h"
 
-/* -------------------------------------------------------------------------------------------------------------------- messages */
+/* ------------------------------------------------------------------------------------------------------------------- messages */
 
 enum { LINE_SHOWN = 96 }; /* letters of the text in a message */
 
@@ -50,7 +50,7 @@ const char *nb__shape_text(nb_dims shape, char *text, size_t size) {
     return text;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- looking */
+/* -------------------------------------------------------------------------------------------------------------------- looking */
 
 static bool is_name(const char *text, int length, const char *name) {
     return strlen(name) == (size_t)length && memcmp(text, name, (size_t)length) == 0;
@@ -80,7 +80,7 @@ static void missing(nb__reader *r, const char *name) {
     nb__read_error(r, r->word, "its %s is missing: write %.*s%s", name, r->word_length, r->word, r->usage);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- numbers */
+/* -------------------------------------------------------------------------------------------------------------------- numbers */
 
 /* By hand, because strtod reads what the host's locale says. Up to 15 digits and small exponents are exact. */
 static const char *read_whole(const char *c, const char *end, double *value, int *digits) {
@@ -145,7 +145,7 @@ static double to_real_in(nb__reader *r, const char *name, const nb__argument *a,
     return otherwise;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- what readers ask for */
+/* ------------------------------------------------------------------------------------------------------- what readers ask for */
 
 int64_t nb__read_size(nb__reader *r, const char *name) {
     nb__argument *a = by_place(r, name);

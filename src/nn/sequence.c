@@ -1,5 +1,5 @@
-/* sequence.c: layers over sequences: embedding, positions, LSTM, attention, and the transformer's block. The maths is in ops/sequence.c;
- * here are the tensors, named as PyTorch's. */
+/* sequence.c: layers over sequences: embedding, positions, LSTM, attention, and the transformer's block. The maths is in
+ * ops/sequence.c; here are the tensors, named as PyTorch's. */
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ static bool is_sequence(const nb_layer *l, const nb_tensor *x, int64_t features)
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- embedding */
+/* ------------------------------------------------------------------------------------------------------------------ embedding */
 
 static nb_tensor *embedding_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     (void)mode;
@@ -52,7 +52,7 @@ nb_layer *nb__read_embedding(nb__reader *r) {
     return nb_layer_embedding(r->nb, count, features);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- positions */
+/* ------------------------------------------------------------------------------------------------------------------ positions */
 
 /* weight [T,D]; shorter sequences use its first rows. */
 static nb_tensor *positions_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
@@ -82,7 +82,7 @@ nb_layer *nb__read_positions(nb__reader *r) {
     return nb_layer_positions(r->nb, r->shape.size[0], r->shape.size[1]);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ lstm */
+/* ----------------------------------------------------------------------------------------------------------------------- lstm */
 
 static nb_tensor *lstm_apply(nb_layer *l, nb_tensor *x, nb_mode mode) {
     (void)mode;
@@ -113,7 +113,7 @@ nb_layer *nb__read_lstm(nb__reader *r) {
     return nb_layer_lstm(r->nb, r->shape.size[1], hidden, bias);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------------------------------------ attention */
 
 typedef struct attention_layer {
     nb_layer layer;
@@ -180,7 +180,7 @@ nb_layer *nb__read_attention(nb__reader *r) {
     return heads_fit(r, heads) ? nb_layer_attention(r->nb, r->shape.size[1], heads, causal, bias) : NULL;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- transformer */
+/* ---------------------------------------------------------------------------------------------------------------- transformer */
 
 static nb_layer *named(nb_layer *l, const char *name) {
     nb_layer_set_name(l, name);

@@ -66,8 +66,8 @@ typedef struct nb__pool_attr {
     nb_dims other;
 } nb__pool_attr;
 
-/* Window i of a pool along one axis of an image of `size`: elements first, first + dilation ... before last; `whole` of them count in an
- * average with padding. As PyTorch: what ceil_mode adds on the right beyond the padding does not count. */
+/* Window i of a pool along one axis of an image of `size`: elements first, first + dilation ... before last; `whole` of them
+ * count in an average with padding. As PyTorch: what ceil_mode adds on the right beyond the padding does not count. */
 typedef struct nb__window {
     int64_t first, last, whole;
 } nb__window;
@@ -77,14 +77,15 @@ static inline nb__window nb__pool_window(const nb__pool_attr *a, int axis, int64
         int64_t first = i * size / a->out[axis], last = ((i + 1) * size + a->out[axis] - 1) / a->out[axis];
         return (nb__window){first, last, last - first};
     }
-    int64_t step = a->dilation[axis], first = i * a->stride[axis] - a->padding[axis], last = first + (a->size[axis] - 1) * step + 1;
+    int64_t step = a->dilation[axis], first = i * a->stride[axis] - a->padding[axis];
+    int64_t last = first + (a->size[axis] - 1) * step + 1;
     int64_t end = size + a->padding[axis], whole = (last < end ? last : end) - first;
     if (first < 0) first += (-first + step - 1) / step * step;
     return (nb__window){first, last < size ? last : size, whole};
 }
 
-/* A max pool's index: place (r, c) of a window, rows and columns counted from the window's first within an image of `size`, has the number
- * r pitch(1) + c, below pitch(0) pitch(1): a byte is enough for most windows. This is the pitch along one axis. */
+/* A max pool's index: place (r, c) of a window, rows and columns counted from the window's first within an image of `size`, has
+ * the number r pitch(1) + c, below pitch(0) pitch(1): a byte is enough for most windows. This is the pitch along one axis. */
 static inline int64_t nb__pool_pitch(const nb__pool_attr *a, int axis, int64_t size) {
     int64_t most = a->size[axis];
     if (a->adaptive) most = a->out[axis] > 0 ? (size + a->out[axis] - 1) / a->out[axis] + 1 : 1;

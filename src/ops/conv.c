@@ -1,8 +1,8 @@
 /* conv.c: two-dimensional convolution (cross-correlation) and its two adjoints.
  *
- * Sum over all n, o, c, i, j, u, v that meet in  dy[n,o,i,j] x[n,c,h,w] weight[o,c,u,v],  h = i sH + u dH - pH, w likewise. That sum is
- * linear in each of the three; conv2d, conv2d_input_grad and conv2d_weight_grad are its derivatives with respect to dy, x and
- * weight. So the derivative of each is made of the other two, and second order needs no further operator. */
+ * Sum over all n, o, c, i, j, u, v that meet in  dy[n,o,i,j] x[n,c,h,w] weight[o,c,u,v],  h = i sH + u dH - pH, w likewise. That
+ * sum is linear in each of the three; conv2d, conv2d_input_grad and conv2d_weight_grad are its derivatives with respect to dy, x
+ * and weight. So the derivative of each is made of the other two, and second order needs no further operator. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +13,9 @@ enum { N, C, H, W }; /* axes of an image */
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Places of one axis that the window covers: the attribute with its shape of image and weight. */
-static int64_t covered(const nb__conv_attr *a, nb_dims weight, int axis) { return a->dilation[axis] * (weight.size[2 + axis] - 1) + 1; }
+static int64_t covered(const nb__conv_attr *a, nb_dims weight, int axis) {
+    return a->dilation[axis] * (weight.size[2 + axis] - 1) + 1;
+}
 
 /* Not so large either that sums and products of two overflow. */
 static bool within(int64_t value, int64_t least) { return value >= least && value <= INT32_MAX; }
@@ -21,24 +23,24 @@ static bool within(int64_t value, int64_t least) { return value >= least && valu
 /* Shape of conv2d's result; the checks are those of all three operators, `user` being the one. */
 static bool result_shape(nb_context *nb, const char *user, nb_dims x, nb_dims w, const nb__conv_attr *a, nb_dims *out) {
     if (x.rank != 4 || w.rank != 4) {
-        nb_fail(nb, NB_INVALID, "%s: input %s, weight %s: they must be [N,C,H,W] and [O,C/groups,kH,kW]", user, nb__dims_text(x).at,
-                nb__dims_text(w).at);
+        nb_fail(nb, NB_INVALID, "%s: input %s, weight %s: they must be [N,C,H,W] and [O,C/groups,kH,kW]", user,
+                nb__dims_text(x).at, nb__dims_text(w).at);
         return false;
     }
     if (a->groups < 1 || a->groups > INT32_MAX || w.size[0] % a->groups != 0) {
-        nb_fail(nb, NB_INVALID, "%s: weight %s has %lld output channels, which %lld groups do not divide", user, nb__dims_text(w).at,
-                (long long)w.size[0], (long long)a->groups);
+        nb_fail(nb, NB_INVALID, "%s: weight %s has %lld output channels, which %lld groups do not divide", user,
+                nb__dims_text(w).at, (long long)w.size[0], (long long)a->groups);
         return false;
     }
     if (x.size[C] % a->groups != 0 || x.size[C] / a->groups != w.size[1]) {
-        nb_fail(nb, NB_INVALID, "%s: input %s has %lld channels, weight %s expects %lld x groups %lld = %lld", user, nb__dims_text(x).at,
-                (long long)x.size[C], nb__dims_text(w).at, (long long)w.size[1], (long long)a->groups,
+        nb_fail(nb, NB_INVALID, "%s: input %s has %lld channels, weight %s expects %lld x groups %lld = %lld", user,
+                nb__dims_text(x).at, (long long)x.size[C], nb__dims_text(w).at, (long long)w.size[1], (long long)a->groups,
                 (long long)((uint64_t)w.size[1] * (uint64_t)a->groups));
         return false;
     }
     *out = nb_shape(x.size[N], w.size[0], 0, 0);
     for (int i = 0; i < 2; i++) {
-        const char *word = i ? "width" : "height";
+        const char   *word = i ? "width" : "height";
         const int64_t all[] = {a->stride[i], a->dilation[i], a->before[i], a->after[i], w.size[2 + i]};
         for (int k = 0; k < 5; k++) {
             if (all[k] <= INT32_MAX) continue;
@@ -54,7 +56,8 @@ static bool result_shape(nb_context *nb, const char *user, nb_dims x, nb_dims w,
         }
         int64_t padded = x.size[2 + i] + a->before[i] + a->after[i], window = covered(a, w, i);
         if (window > padded) {
-            nb_fail(nb, NB_INVALID, "%s: input %s, weight %s: the window covers %lld of the %s, the padded image has %lld; pad more", user,
+            nb_fail(nb, NB_INVALID,
+                    "%s: input %s, weight %s: the window covers %lld of the %s, the padded image has %lld; pad more", user,
                     nb__dims_text(x).at, nb__dims_text(w).at, (long long)window, word, (long long)padded);
             return false;
         }
@@ -98,11 +101,12 @@ static void conv_describe(const void *attr, char *text, size_t size) {
     for (int i = 0; i < 3 && n < size; i++) {
         const int64_t *v = row[i].value;
         if (v[0] == row[i].usual && v[1] == row[i].usual) continue;
-        n += (size_t)snprintf(text + n, size - n, v[0] == v[1] ? "%s%s=%lld" : "%s%s=%lldx%lld", n ? ", " : "", row[i].name, (long long)v[0],
-                              (long long)v[1]);
+        n += (size_t)snprintf(text + n, size - n, v[0] == v[1] ? "%s%s=%lld" : "%s%s=%lldx%lld", n ? ", " : "", row[i].name,
+                              (long long)v[0], (long long)v[1]);
     }
     if (n < size && memcmp(a->before, a->after, sizeof a->before) != 0)
-        n += (size_t)snprintf(text + n, size - n, "%spadding after=%lldx%lld", n ? ", " : "", (long long)a->after[0], (long long)a->after[1]);
+        n += (size_t)snprintf(text + n, size - n, "%spadding after=%lldx%lld", n ? ", " : "", (long long)a->after[0],
+                              (long long)a->after[1]);
     if (n < size && a->groups != 1) snprintf(text + n, size - n, "%sgroups=%lld", n ? ", " : "", (long long)a->groups);
 }
 
@@ -299,7 +303,8 @@ static nb_dims sample_result(nb_sampler *s, int i) {
 
 static nb_tensor *input_grad_sample(nb_sampler *s, int i) {
     if (i >= SAMPLES) return NULL;
-    return nb_conv2d_input_grad(s->real(s, -1, 1, sample_result(s, i)), s->real(s, -1, 1, samples[i].w), samples[i].x, &samples[i].o);
+    return nb_conv2d_input_grad(s->real(s, -1, 1, sample_result(s, i)), s->real(s, -1, 1, samples[i].w), samples[i].x,
+                                &samples[i].o);
 }
 
 const nb_op nb__op_conv2d_input_grad = {
@@ -360,7 +365,8 @@ static void weight_grad_run(const nb_call *call) {
             for (int64_t i = i0; i < i1 && j0 < j1; i++) {
                 int64_t at_x[] = {n, at[0] / per_group * channels + at[1], top + i * a->stride[0], left + j0 * a->stride[1]};
                 int64_t at_y[] = {n, at[0], i, j0};
-                sum += nb__dot(x, nb__offset(x, at_x), x->stride[W] * a->stride[1], dy, nb__offset(dy, at_y), dy->stride[W], j1 - j0);
+                sum += nb__dot(x, nb__offset(x, at_x), x->stride[W] * a->stride[1], dy, nb__offset(dy, at_y), dy->stride[W],
+                               j1 - j0);
             }
         nb__store(dw, nb__offset(dw, at), sum);
     } while (nb__next_index(4, dw->shape, at));
@@ -370,7 +376,8 @@ static double weight_grad_flops(const nb_tensor *z) { return flops_of(z->in[1]->
 
 static nb_tensor *weight_grad_sample(nb_sampler *s, int i) {
     if (i >= SAMPLES) return NULL;
-    return nb_conv2d_weight_grad(s->real(s, -1, 1, samples[i].x), s->real(s, -1, 1, sample_result(s, i)), samples[i].w, &samples[i].o);
+    return nb_conv2d_weight_grad(s->real(s, -1, 1, samples[i].x), s->real(s, -1, 1, sample_result(s, i)), samples[i].w,
+                                 &samples[i].o);
 }
 
 const nb_op nb__op_conv2d_weight_grad = {

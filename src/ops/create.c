@@ -102,7 +102,7 @@ CREATE(arange, "y_i = p + q\\,i", arange_describe)
 CREATE(linspace, "y_i = p + (q - p) \\frac{i}{n - 1}", linspace_describe)
 CREATE(eye, "y_{ij} = [i = j]", NULL)
 
-/* -------------------------------------------------------------------------------------------------------------- constructors -- */
+/* ------------------------------------------------------------------------------------------------------------ constructors -- */
 
 static nb_tensor *create(nb_context *nb, const nb_op *op, nb_dtype dtype, nb_dims shape, double p, double q) {
     if (!nb__check_shape(nb, op->name, dtype, shape)) return &nb->failed;

@@ -1,7 +1,7 @@
 /* elementwise.c: the operators of elementwise.def: shape rule, reference loop, samples, descriptors, constructors.
  *
- * A row is expanded six times: as enum, descriptor and constructor here, as double and whole formula, as derivative, and, in the kernels,
- * as a float loop for each instruction set. */
+ * A row is expanded six times: as enum, descriptor and constructor here, as double and whole formula, as derivative, and, in the
+ * kernels, as a float loop for each instruction set. */
 #include <math.h>
 #include <stdio.h>
 
@@ -18,7 +18,7 @@ static const struct row {
 } rows[] = {
 #define SAME false
 #define BOOL true
-#define ROW(name, operands, parameters, types, result, formula, da, db, dc, math, gradient, low, high) \
+#define ROW(name, operands, parameters, types, result, formula, da, db, dc, math, gradient, low, high)                           \
     {#name, operands, parameters, types, result, low, high},
 #include "elementwise.def"
 #undef ROW
@@ -26,7 +26,7 @@ static const struct row {
 #undef BOOL
 };
 
-/* ---------------------------------------------------------------------------------------------------------------- shape rule -- */
+/* -------------------------------------------------------------------------------------------------------------- shape rule -- */
 
 static bool accepts(type_class types, nb_dtype dtype) {
     switch (types) {
@@ -37,8 +37,7 @@ static bool accepts(type_class types, nb_dtype dtype) {
     }
 }
 
-static const char *const accepted[] = {
-    [F] = "f32 or f64", [N] = "numbers", [A] = "any type", [B] = "bool", [W] = "any type"};
+static const char *const accepted[] = {[F] = "f32 or f64", [N] = "numbers", [A] = "any type", [B] = "bool", [W] = "any type"};
 
 static void fail_broadcast(nb_context *nb, const char *name, nb_dims a, nb_dims b) {
     for (int64_t i = 1; i <= a.rank && i <= b.rank; i++) {
@@ -55,7 +54,8 @@ static bool infer_row(int number, nb_context *nb, nb_tensor *const *in, int n_in
     int               first = row->types == W; /* of the operands whose types must agree */
     nb_dtype          dtype = in[first]->dtype;
     if (row->types == W && in[0]->dtype != NB_BOOL) {
-        nb_fail(nb, NB_INVALID, "%s: the condition is %s, not bool; convert it with nb_cast", row->name, nb_dtype_name(in[0]->dtype));
+        nb_fail(nb, NB_INVALID, "%s: the condition is %s, not bool; convert it with nb_cast", row->name,
+                nb_dtype_name(in[0]->dtype));
         return false;
     }
     for (int i = first; i < n_in; i++) {
@@ -65,8 +65,8 @@ static bool infer_row(int number, nb_context *nb, nb_tensor *const *in, int n_in
             return false;
         }
         if (in[i]->dtype != dtype) {
-            nb_fail(nb, NB_INVALID, "%s: %s and %s are different types; convert one with nb_cast", row->name, nb_dtype_name(dtype),
-                    nb_dtype_name(in[i]->dtype));
+            nb_fail(nb, NB_INVALID, "%s: %s and %s are different types; convert one with nb_cast", row->name,
+                    nb_dtype_name(dtype), nb_dtype_name(in[i]->dtype));
             return false;
         }
     }
@@ -81,7 +81,7 @@ static bool infer_row(int number, nb_context *nb, nb_tensor *const *in, int n_in
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ reference loop -- */
+/* ---------------------------------------------------------------------------------------------------------- reference loop -- */
 
 /* A bound of clamp for whole numbers, saturating. */
 static int64_t bound(double v) { return v >= 0x1p63 ? INT64_MAX : v > -0x1p63 ? (int64_t)v : INT64_MIN; }
@@ -108,7 +108,7 @@ static void run_row(int number, const nb_call *call) {
     } while (nb__next_index(call->out.rank, call->out.shape, index));
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- samples -- */
+/* ----------------------------------------------------------------------------------------------------------------- samples -- */
 
 /* Shapes of the operands of one sample. Of three (where), the condition has the first. */
 typedef struct shapes {
@@ -155,21 +155,23 @@ static nb_tensor *sample_row(int number, nb_sampler *s, int i) {
     return nb_apply(s->nb, &nb__elementwise[number], row->operands, in, row->parameters ? &scalars : NULL);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- descriptors -- */
+/* ------------------------------------------------------------------------------------------------------------- descriptors -- */
 
-static void describe_1(const void *attr, char *text, size_t size) { snprintf(text, size, "p=%g", ((const nb__scalars *)attr)->p); }
+static void describe_1(const void *attr, char *text, size_t size) {
+    snprintf(text, size, "p=%g", ((const nb__scalars *)attr)->p);
+}
 
 static void describe_2(const void *attr, char *text, size_t size) {
     const nb__scalars *s = attr;
     snprintf(text, size, "p=%g q=%g", s->p, s->q);
 }
 
-#define ROW(name, ...) \
-    static bool infer_##name(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) { \
-        (void)attr; \
-        return infer_row(NB__ROW_NUMBER_##name, nb, in, n_in, out); \
-    } \
-    static void       run_##name(const nb_call *call) { run_row(NB__ROW_NUMBER_##name, call); } \
+#define ROW(name, ...)                                                                                                           \
+    static bool infer_##name(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {                   \
+        (void)attr;                                                                                                              \
+        return infer_row(NB__ROW_NUMBER_##name, nb, in, n_in, out);                                                              \
+    }                                                                                                                            \
+    static void       run_##name(const nb_call *call) { run_row(NB__ROW_NUMBER_##name, call); }                                  \
     static nb_tensor *sample_##name(nb_sampler *s, int i) { return sample_row(NB__ROW_NUMBER_##name, s, i); }
 #include "elementwise.def"
 #undef ROW
@@ -181,17 +183,17 @@ const nb_op nb__elementwise[] = {
 #define ATTR_1 sizeof(nb__scalars)
 #define ATTR_2 sizeof(nb__scalars)
 #define describe_0 NULL
-#define ROW(name_, operands, parameters, types, result, formula_, da, db, dc, math, gradient_, low, high) \
-    {.name = #name_, \
-     .formula = math, \
-     .gradient = gradient_, \
-     .kind = NB_ELEMENTWISE, \
-     .arity = operands, \
-     .attr_size = ATTR_##parameters, \
-     .infer = infer_##name_, \
-     .derivative = DERIVATIVE_##result, \
-     .run = run_##name_, \
-     .sample = sample_##name_, \
+#define ROW(name_, operands, parameters, types, result, formula_, da, db, dc, math, gradient_, low, high)                        \
+    {.name = #name_,                                                                                                             \
+     .formula = math,                                                                                                            \
+     .gradient = gradient_,                                                                                                      \
+     .kind = NB_ELEMENTWISE,                                                                                                     \
+     .arity = operands,                                                                                                          \
+     .attr_size = ATTR_##parameters,                                                                                             \
+     .infer = infer_##name_,                                                                                                     \
+     .derivative = DERIVATIVE_##result,                                                                                          \
+     .run = run_##name_,                                                                                                         \
+     .sample = sample_##name_,                                                                                                   \
      .describe = describe_##parameters},
 #include "elementwise.def"
 #undef ROW
@@ -203,7 +205,7 @@ int nb__row_of(const nb_op *op) {
     return at >= first && at < first + sizeof nb__elementwise ? (int)((at - first) / sizeof *op) : -1;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- constructors -- */
+/* ------------------------------------------------------------------------------------------------------------ constructors -- */
 
 /* Literals (nb_number) take the type of the first operand that is none; the condition of `where` is apart. */
 static bool adapt(const struct row *row, nb_tensor **in) {
@@ -228,19 +230,21 @@ static nb_tensor *build(int number, nb_tensor **in, const nb__scalars *scalars) 
     return nb_apply(nb, &nb__elementwise[number], row->operands, in, scalars);
 }
 
-#define BUILD_1_0(name) \
+#define BUILD_1_0(name)                                                                                                          \
     nb_tensor *nb_##name(nb_tensor *x) { return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){x}, NULL); }
-#define BUILD_1_1(name) \
-    nb_tensor *nb_##name(nb_tensor *x, double p) { return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){x}, &(nb__scalars){p, 0}); }
-#define BUILD_1_2(name) \
-    nb_tensor *nb_##name(nb_tensor *x, double p, double q) { \
-        return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){x}, &(nb__scalars){p, q}); \
+#define BUILD_1_1(name)                                                                                                          \
+    nb_tensor *nb_##name(nb_tensor *x, double p) {                                                                               \
+        return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){x}, &(nb__scalars){p, 0});                                           \
     }
-#define BUILD_2_0(name) \
+#define BUILD_1_2(name)                                                                                                          \
+    nb_tensor *nb_##name(nb_tensor *x, double p, double q) {                                                                     \
+        return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){x}, &(nb__scalars){p, q});                                           \
+    }
+#define BUILD_2_0(name)                                                                                                          \
     nb_tensor *nb_##name(nb_tensor *a, nb_tensor *b) { return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){a, b}, NULL); }
-#define BUILD_3_0(name) \
-    nb_tensor *nb_##name(nb_tensor *a, nb_tensor *b, nb_tensor *c) { \
-        return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){a, b, c}, NULL); \
+#define BUILD_3_0(name)                                                                                                          \
+    nb_tensor *nb_##name(nb_tensor *a, nb_tensor *b, nb_tensor *c) {                                                             \
+        return build(NB__ROW_NUMBER_##name, (nb_tensor *[]){a, b, c}, NULL);                                                     \
     }
 #define ROW(name, operands, parameters, ...) BUILD_##operands##_##parameters(name)
 #include "elementwise.def"

@@ -8,13 +8,14 @@
 
 /* Phi(x) + x Phi'(x) = (1 + erf(x / sqrt 2)) / 2 + x e^(-x^2 / 2) / sqrt(2 pi) */
 static nb_tensor *gelu_slope(nb_tensor *x) {
-    nb_tensor *phi = nb_mul(nb__scalar(x, 0.5), nb_add(nb__scalar(x, 1), nb_erf(nb_mul(x, nb__scalar(x, 0.70710678118654752440)))));
+    nb_tensor *phi =
+        nb_mul(nb__scalar(x, 0.5), nb_add(nb__scalar(x, 1), nb_erf(nb_mul(x, nb__scalar(x, 0.70710678118654752440)))));
     nb_tensor *density = nb_mul(nb__scalar(x, 0.39894228040143267794), nb_exp(nb_mul(nb__scalar(x, -0.5), nb_square(x))));
     return nb_add(phi, nb_mul(x, density));
 }
 
-/* The second derivative of gelu_tanh: s (1 - s) (2v' + x ((1 - 2s) v'^2 + v'')) with s = sigma(v), v = k x (1 + h x^2), v' = k (1 + 3h x^2),
- * v'' = 6kh x */
+/* The second derivative of gelu_tanh: s (1 - s) (2v' + x ((1 - 2s) v'^2 + v'')) with s = sigma(v), v = k x (1 + h x^2), v' = k (1
+ * + 3h x^2), v'' = 6kh x */
 static nb_tensor *gelu_tanh_bend(nb_tensor *x) {
     const double k = 1.5957691216057307117, h = 0.044715;
     nb_tensor   *one = nb__scalar(x, 1), *two = nb__scalar(x, 2), *square = nb_square(x);
@@ -59,10 +60,11 @@ static nb_tensor *slope(nb_tensor *y, nb_tensor *dy, int i) {
     double p = s.p, q = s.q;
     (void)c;
     switch (3 * nb__row_of(y->op) + i) {
-#define ROW(name, operands, parameters, types, result, formula, da, db, dc, ...) \
-    case 3 * NB__ROW_NUMBER_##name + 0: return da; \
-    case 3 * NB__ROW_NUMBER_##name + 1: return db; \
-    case 3 * NB__ROW_NUMBER_##name + 2: return dc;
+#define ROW(name, operands, parameters, types, result, formula, da, db, dc, ...)                                                 \
+    case 3 * NB__ROW_NUMBER_##name + 0: return da;                                                                               \
+    case 3 * NB__ROW_NUMBER_##name + 1: return db;                                                                               \
+    case 3 * NB__ROW_NUMBER_##name + 2:                                                                                          \
+        return dc;
 #include "elementwise.def"
 #undef ROW
     default: return NULL;

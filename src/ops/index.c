@@ -1,11 +1,11 @@
-/* index.c: elements at computed places. gather reads them, scatter_add, its adjoint, adds to them; each is made of the other when it is
- * differentiated. Sums are made in the order of the index, so they are the same in every run. */
+/* index.c: elements at computed places. gather reads them, scatter_add, its adjoint, adds to them; each is made of the other when
+ * it is differentiated. Sums are made in the order of the index, so they are the same in every run. */
 #include <stdio.h>
 #include <string.h>
 
 #include "ops.h"
 
-/* ----------------------------------------------------------------------------------------------------------------- what all share */
+/* ------------------------------------------------------------------------------------------------------------- what all share */
 
 static bool check_index(nb_context *nb, const char *user, const nb_tensor *index) {
     if (index->dtype == NB_I32 || index->dtype == NB_I64) return true;
@@ -24,7 +24,8 @@ static bool check_shapes(nb_context *nb, const char *user, nb_dims x, nb_dims in
     return false;
 }
 
-/* The index at an offset if it is in 0..n-1; else -1, and the run fails. element: its number, for the message of the first one. */
+/* The index at an offset if it is in 0..n-1; else -1, and the run fails. element: its number, for the message of the first
+ * one. */
 static int64_t place_at(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element) {
     int64_t place = nb__load_int(index, offset);
     if (place >= 0 && place < n) return place;
@@ -61,7 +62,7 @@ static nb_tensor *along_axis(const nb_op *op, int n, nb_tensor *const *in, int a
     return nb_apply(nb, op, n, in, &attr);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- gather */
+/* --------------------------------------------------------------------------------------------------------------------- gather */
 
 static bool gather_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -117,7 +118,7 @@ nb_tensor *nb_gather(nb_tensor *x, int axis, nb_tensor *index) {
     return along_axis(&nb__op_gather, 2, (nb_tensor *[]){x, index}, axis);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- scatter_add */
+/* ---------------------------------------------------------------------------------------------------------------- scatter_add */
 
 static bool scatter_add_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -194,7 +195,7 @@ nb_tensor *nb_scatter_add(nb_tensor *x, int axis, nb_tensor *index, nb_tensor *s
     return along_axis(&nb__op_scatter_add, 3, (nb_tensor *[]){x, index, source}, axis);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- index_select */
+/* --------------------------------------------------------------------------------------------------------------- index_select */
 
 /* x's shape with its axis replaced by the index's axes. */
 static bool index_select_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
@@ -281,7 +282,7 @@ nb_tensor *nb_index_select(nb_tensor *x, int axis, nb_tensor *index) {
     return along_axis(&nb__op_index_select, 2, (nb_tensor *[]){x, index}, axis);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- one_hot */
+/* -------------------------------------------------------------------------------------------------------------------- one_hot */
 
 static bool one_hot_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;

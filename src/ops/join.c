@@ -24,7 +24,7 @@ static nb_array part_at(const nb_array *whole, const int64_t *start, const int64
     return part;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- concat */
+/* --------------------------------------------------------------------------------------------------------------------- concat */
 
 static bool concat_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     int64_t axis = ((const nb__axis_attr *)attr)->axis, total = 0;
@@ -106,8 +106,8 @@ const nb_op nb__op_concat = {
     .describe = axis_describe,
 };
 
-/* The context of a list after a look at all of it; NULL, and *failed is what to return, when the list is no good. An empty list of
- * nb_list_new has a first place too, by which its context is found. */
+/* The context of a list after a look at all of it; NULL, and *failed is what to return, when the list is no good. An empty list
+ * of nb_list_new has a first place too, by which its context is found. */
 static nb_context *check_list(nb_list xs, const char *user, nb_tensor **failed) {
     nb_context *nb = xs.at ? nb__context_of(xs.n > 0 ? xs.n : 1, xs.at) : NULL;
     *failed = NULL;
@@ -167,7 +167,7 @@ const nb_op nb__op_stack = {
     .sample = stack_sample,
 };
 
-/* ----------------------------------------------------------------------------------------------------------------------------- pad */
+/* ------------------------------------------------------------------------------------------------------------------------ pad */
 
 static bool pad_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -245,7 +245,7 @@ nb_tensor *nb_pad(nb_tensor *x, nb_dims before, nb_dims after, double value) {
     return nb_apply(x->nb, &nb__op_pad, 1, &x, &attr);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ triangles */
+/* ------------------------------------------------------------------------------------------------------------------ triangles */
 
 /* x where column - row <= diagonal (lower) or >= diagonal (upper), else 0. */
 static nb_tensor *triangle(nb_tensor *x, const nb_op *op, bool lower, int64_t diagonal) {

@@ -1,7 +1,7 @@
 /* matmul.c: matrix products.
  *
- * The primitive takes A [...,m,k] and B [...,k,n] with equal leading sizes. Vectors and broadcast batches are views around it: their own
- * derivatives do the summing, so the primitive's is two plain products. */
+ * The primitive takes A [...,m,k] and B [...,k,n] with equal leading sizes. Vectors and broadcast batches are views around it:
+ * their own derivatives do the summing, so the primitive's is two plain products. */
 #include "contraction.h"
 
 double nb__dot(const nb_array *a, int64_t at_a, int64_t step_a, const nb_array *b, int64_t at_b, int64_t step_b, int64_t n) {
@@ -21,11 +21,13 @@ double nb__dot(const nb_array *a, int64_t at_a, int64_t step_a, const nb_array *
 bool nb__check_product(nb_context *nb, const char *user, const nb_tensor *a, const nb_tensor *b, bool integers) {
     nb_dtype p = a->dtype, q = b->dtype;
     if (p != q) {
-        nb_fail(nb, NB_INVALID, "%s: the operands are %s and %s; convert one with nb_cast", user, nb_dtype_name(p), nb_dtype_name(q));
+        nb_fail(nb, NB_INVALID, "%s: the operands are %s and %s; convert one with nb_cast", user, nb_dtype_name(p),
+                nb_dtype_name(q));
         return false;
     }
     if (nb__is_float(p) || (integers && nb__is_integer(p))) return true;
-    nb_fail(nb, NB_INVALID, "%s: takes %s, not %s; convert with nb_cast", user, integers ? "numbers" : "f32 and f64", nb_dtype_name(p));
+    nb_fail(nb, NB_INVALID, "%s: takes %s, not %s; convert with nb_cast", user, integers ? "numbers" : "f32 and f64",
+            nb_dtype_name(p));
     return false;
 }
 
@@ -41,8 +43,8 @@ static bool check(nb_context *nb, const nb_tensor *a, const nb_tensor *b) {
     }
     int64_t k = p.size[p.rank - 1], l = q.size[q.rank == 1 ? 0 : q.rank - 2];
     if (k != l) {
-        nb_fail(nb, NB_INVALID, "matmul: %s x %s: inner sizes %lld and %lld differ", nb__dims_text(p).at, nb__dims_text(q).at, (long long)k,
-                (long long)l);
+        nb_fail(nb, NB_INVALID, "matmul: %s x %s: inner sizes %lld and %lld differ", nb__dims_text(p).at, nb__dims_text(q).at,
+                (long long)k, (long long)l);
         return false;
     }
     return nb__check_product(nb, "matmul", a, b, true);
@@ -66,7 +68,8 @@ static bool matmul_infer(nb_context *nb, nb_tensor *const *in, int n_in, const v
     if (!check(nb, in[0], in[1])) return false;
     nb_dims a = in[0]->shape, b = in[1]->shape;
     if (a.rank < 2 || b.rank < 2 || !nb__dims_equal(leading(a), leading(b))) {
-        nb_fail(nb, NB_INVALID, "matmul: %s x %s: the operator itself takes matrices with equal leading sizes; nb_matmul broadcasts",
+        nb_fail(nb, NB_INVALID,
+                "matmul: %s x %s: the operator itself takes matrices with equal leading sizes; nb_matmul broadcasts",
                 nb__dims_text(a).at, nb__dims_text(b).at);
         return false;
     }
@@ -115,20 +118,13 @@ static nb_tensor *matmul_sample(nb_sampler *s, int i) {
     static const struct {
         nb_dims a, b;
     } shape[] = {
-        {{2, {3, 4}}, {2, {4, 5}}},
-        {{2, {1, 7}}, {2, {7, 1}}},
-        {{2, {9, 8}}, {2, {8, 17}}},
-        {{3, {2, 3, 4}}, {3, {2, 4, 2}}},
-        {{3, {2, 3, 4}}, {2, {4, 2}}},
-        {{4, {2, 1, 2, 3}}, {4, {1, 3, 3, 2}}},
-        {{2, {2, 3}}, {3, {2, 3, 2}}},
-        {{1, {4}}, {2, {4, 3}}},
-        {{2, {3, 4}}, {1, {4}}},
-        {{1, {5}}, {1, {5}}},
-        {{1, {3}}, {3, {2, 3, 2}}},
-        {{2, {0, 3}}, {2, {3, 2}}},
-        {{2, {2, 0}}, {2, {0, 3}}},
-        {{3, {0, 2, 3}}, {2, {3, 2}}},
+        {{2, {3, 4}}, {2, {4, 5}}},    {{2, {1, 7}}, {2, {7, 1}}},
+        {{2, {9, 8}}, {2, {8, 17}}},   {{3, {2, 3, 4}}, {3, {2, 4, 2}}},
+        {{3, {2, 3, 4}}, {2, {4, 2}}}, {{4, {2, 1, 2, 3}}, {4, {1, 3, 3, 2}}},
+        {{2, {2, 3}}, {3, {2, 3, 2}}}, {{1, {4}}, {2, {4, 3}}},
+        {{2, {3, 4}}, {1, {4}}},       {{1, {5}}, {1, {5}}},
+        {{1, {3}}, {3, {2, 3, 2}}},    {{2, {0, 3}}, {2, {3, 2}}},
+        {{2, {2, 0}}, {2, {0, 3}}},    {{3, {0, 2, 3}}, {2, {3, 2}}},
     };
     int n = (int)(sizeof shape / sizeof *shape);
     if (i < n) return nb_matmul(s->real(s, -2, 2, shape[i].a), s->real(s, -2, 2, shape[i].b));
@@ -155,9 +151,7 @@ const nb_op nb__op_matmul = {
     .sample = matmul_sample,
 };
 
-static nb_tensor *product(nb_tensor *a, nb_tensor *b) {
-    return nb_apply(a->nb, &nb__op_matmul, 2, (nb_tensor *[]){a, b}, NULL);
-}
+static nb_tensor *product(nb_tensor *a, nb_tensor *b) { return nb_apply(a->nb, &nb__op_matmul, 2, (nb_tensor *[]){a, b}, NULL); }
 
 /* A [...,m,k] with one matrix B [k,n]: the leading axes are more rows, so it is one product. */
 static nb_tensor *fold(nb_tensor *a, nb_tensor *b) {
@@ -181,7 +175,8 @@ nb_tensor *nb_matmul(nb_tensor *a, nb_tensor *b) {
     nb_dims p = a->shape, q = b->shape, batch;
     if (q.rank == 2 && p.rank > 2) return fold(a, b);
     if (!nb__broadcast(leading(p), leading(q), &batch))
-        return nb_fail(nb, NB_INVALID, "matmul: %s x %s: the leading sizes do not broadcast", nb__dims_text(p).at, nb__dims_text(q).at);
+        return nb_fail(nb, NB_INVALID, "matmul: %s x %s: the leading sizes do not broadcast", nb__dims_text(p).at,
+                       nb__dims_text(q).at);
     nb_dims wide_a = with_matrix(batch, p.size[p.rank - 2], p.size[p.rank - 1]);
     nb_dims wide_b = with_matrix(batch, q.size[q.rank - 2], q.size[q.rank - 1]);
     if (!nb__dims_equal(p, wide_a)) a = nb_expand(a, wide_a);
@@ -199,8 +194,8 @@ nb_tensor *nb_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias) {
     nb_dims s = x->shape, w = weight->shape;
     if (w.rank != 2) return nb_fail(nb, NB_INVALID, "linear: the weight is %s; it must be [out,in]", nb__dims_text(w).at);
     if (s.rank == 0 || s.size[s.rank - 1] != w.size[1])
-        return nb_fail(nb, NB_INVALID, "linear: input %s, weight %s: the layer expects %lld features in the last axis", nb__dims_text(s).at,
-                       nb__dims_text(w).at, (long long)w.size[1]);
+        return nb_fail(nb, NB_INVALID, "linear: input %s, weight %s: the layer expects %lld features in the last axis",
+                       nb__dims_text(s).at, nb__dims_text(w).at, (long long)w.size[1]);
     if (bias && (bias->shape.rank != 1 || bias->shape.size[0] != w.size[0]))
         return nb_fail(nb, NB_INVALID, "linear: weight %s, bias %s: the bias must be [%lld]", nb__dims_text(w).at,
                        nb__dims_text(bias->shape).at, (long long)w.size[0]);

@@ -1,8 +1,8 @@
 /* max_pool.c: max pools, in three steps.
  *
- * max_pool2d_index finds the place of the largest element in each window; pool_take takes the elements at such places, and pool_put puts
- * a gradient back to them. The last two are linear, each the other's derivative. A place is a number within its window (nb__pool_pitch),
- * a byte for most: the forward pass leaves little behind for the backward pass to read. */
+ * max_pool2d_index finds the place of the largest element in each window; pool_take takes the elements at such places, and
+ * pool_put puts a gradient back to them. The last two are linear, each the other's derivative. A place is a number within its
+ * window (nb__pool_pitch), a byte for most: the forward pass leaves little behind for the backward pass to read. */
 #include <math.h>
 
 #include "pooling.h"
@@ -81,7 +81,7 @@ const nb_op nb__op_max_pool2d_index = {
     .describe = nb__pool_describe,
 };
 
-/* ------------------------------------------------------------------------------------------------------- pool_take and pool_put */
+/* ----------------------------------------------------------------------------------------------------- pool_take and pool_put */
 
 /* Whether `index` may be the index of an image of this shape. */
 static bool check_index(nb_context *nb, const char *user, nb_dims image, nb_dtype dtype, const nb_tensor *index,

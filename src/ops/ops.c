@@ -4,7 +4,7 @@
 
 #include "ops.h"
 
-/* ------------------------------------------------------------------------------------------------------------------ the list -- */
+/* ---------------------------------------------------------------------------------------------------------------- the list -- */
 
 static const nb_op *const listed[] = {
 #define OP(name) &nb__op_##name,
@@ -12,8 +12,8 @@ static const nb_op *const listed[] = {
 #undef OP
 };
 
-/* First the rows of elementwise.def, then list.def: together the order of nabla/ops.h, but for the types and compositions that follow the
- * rows. */
+/* First the rows of elementwise.def, then list.def: together the order of nabla/ops.h, but for the types and compositions that
+ * follow the rows. */
 const nb_op *nb_op_at(int i) {
     if (i < 0) return NULL;
     if (i < nb__elementwise_count) return &nb__elementwise[i];
@@ -28,7 +28,7 @@ const nb_op *nb_op_find(const char *name) {
     return NULL;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- graph helpers -- */
+/* ----------------------------------------------------------------------------------------------------------- graph helpers -- */
 
 nb_context *nb__context_of(int n, nb_tensor *const *operands) {
     for (int i = 0; i < n; i++)
@@ -50,7 +50,7 @@ nb_tensor *nb__sum_to(nb_tensor *x, nb_dims shape) {
     return nb_reshape(nb_sum(x, axes, true), shape);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ element access -- */
+/* ---------------------------------------------------------------------------------------------------------- element access -- */
 
 int64_t nb__offset(const nb_array *a, const int64_t *index) {
     int64_t offset = 0;

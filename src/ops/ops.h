@@ -1,5 +1,5 @@
-/* ops.h: what the operators' files share. Adding an operator: its row in elementwise.def or its block in a family's file, one word in
- * list.def, one prototype in nabla/ops.h. */
+/* ops.h: what the operators' files share. Adding an operator: its row in elementwise.def or its block in a family's file, one
+ * word in list.def, one prototype in nabla/ops.h. */
 #ifndef NB_OPS_H
 #define NB_OPS_H
 
@@ -17,7 +17,8 @@ extern const int   nb__elementwise_count;
 /* Row number of an elementwise operator, or -1. */
 int nb__row_of(const nb_op *op);
 
-/* The context of the first operand that is not NULL. NULL when all are: then an operator returns NULL, having nothing to fail in. */
+/* The context of the first operand that is not NULL. NULL when all are: then an operator returns NULL, having nothing to fail
+ * in. */
 nb_context *nb__context_of(int n, nb_tensor *const *operands);
 /* Whether a type can hold a value: whole numbers and bool have no fractions and a range. False: the context has failed. */
 bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double value);
@@ -34,12 +35,14 @@ nb_tensor *nb__sum_to(nb_tensor *x, nb_dims shape);
 int64_t nb__offset(const nb_array *a, const int64_t *index);
 /* Advances a row-major index; false after the last. Start with zeros; do not enter when a size is 0. */
 bool nb__next_index(int rank, const int64_t *shape, int64_t *index);
-/* Elements as double (every type; i64 loses bits above 2^53) and, for whole numbers, as int64. Stores round or saturate as nb_cast says. */
+/* Elements as double (every type; i64 loses bits above 2^53) and, for whole numbers, as int64. Stores round or saturate as
+ * nb_cast says. */
 double  nb__load(const nb_array *a, int64_t offset);
 void    nb__store(const nb_array *a, int64_t offset, double value);
 int64_t nb__load_int(const nb_array *a, int64_t offset);
 void    nb__store_int(const nb_array *a, int64_t offset, int64_t value);
-void    nb__store_wrapped(const nb_array *a, int64_t offset, int64_t value); /* the low bits: what arithmetic of whole numbers gives */
+void    nb__store_wrapped(const nb_array *a, int64_t offset, int64_t value); /* the low bits: what arithmetic of whole numbers
+                                                                                gives */
 /* Copies in's elements to out, which has the same shape and type, at any strides (view.c). */
 void nb__copy_elements(const nb_array *out, const nb_array *in);
 /* Sets all of out (join.c). */

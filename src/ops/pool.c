@@ -1,7 +1,7 @@
 /* pool.c: average pools, global pools, and what all pools share: windows, their checks, their samples.
  *
- * An average pool and its adjoint are linear, each the other's derivative. Adaptive pools are the same operators with windows of another
- * rule. */
+ * An average pool and its adjoint are linear, each the other's derivative. Adaptive pools are the same operators with windows of
+ * another rule. */
 #include <stdio.h>
 
 #include "pooling.h"
@@ -26,19 +26,21 @@ bool nb__pool_resolve(nb_context *nb, const char *user, nb_dims x, const nb_pool
         int64_t stride = a->stride[i] = o.stride[i] ? o.stride[i] : size;
         int64_t dilation = a->dilation[i] = o.dilation[i] ? o.dilation[i] : 1, padding = a->padding[i] = o.padding[i];
         if (!within(size, 1) || !within(stride, 1) || !within(dilation, 1) || !within(padding, 0)) {
-            nb_fail(nb, NB_INVALID, "%s: %s: size, stride and dilation must be from 1 to 2^31 - 1, padding from 0", user, i ? "width" : "height");
+            nb_fail(nb, NB_INVALID, "%s: %s: size, stride and dilation must be from 1 to 2^31 - 1, padding from 0", user,
+                    i ? "width" : "height");
             return false;
         }
         int64_t covered = dilation * (size - 1) + 1, padded = x.size[H + i] + 2 * padding;
         if (padding > covered / 2) {
-            nb_fail(nb, NB_INVALID, "%s: padding %lld is more than half of the window, %lld", user, (long long)padding, (long long)covered);
+            nb_fail(nb, NB_INVALID, "%s: padding %lld is more than half of the window, %lld", user, (long long)padding,
+                    (long long)covered);
             return false;
         }
         /* Rounded up, a window larger than the image is an output too if the steps leave room for it. */
         int64_t room = padded - covered + (o.ceil_mode ? stride - 1 : 0);
         if (room < 0) {
-            nb_fail(nb, NB_INVALID, "%s: input %s: the window covers %lld of the %s, the padded image has %lld", user, nb__dims_text(x).at,
-                    (long long)covered, i ? "width" : "height", (long long)padded);
+            nb_fail(nb, NB_INVALID, "%s: input %s: the window covers %lld of the %s, the padded image has %lld", user,
+                    nb__dims_text(x).at, (long long)covered, i ? "width" : "height", (long long)padded);
             return false;
         }
         int64_t n = room / stride + 1;
@@ -53,15 +55,17 @@ bool nb__pool_shape(nb_context *nb, const char *user, nb_dtype dtype, nb_dims x,
     *out = nb_shape(x.size[N], x.size[C], a->out[0], a->out[1]);
     for (int axis = 0; axis < 2; axis++) {
         const char *word = axis ? "column" : "row";
-        bool        good = a->adaptive || (within(a->size[axis], 1) && within(a->stride[axis], 1) && within(a->dilation[axis], 1));
+        bool good = a->adaptive || (within(a->size[axis], 1) && within(a->stride[axis], 1) && within(a->dilation[axis], 1));
         if (!good || !within(a->out[axis], 0) || !within(x.size[H + axis], 0)) {
-            nb_fail(nb, NB_INVALID, "%s: input %s: %lld %ss cannot be made of it", user, nb__dims_text(x).at, (long long)a->out[axis], word);
+            nb_fail(nb, NB_INVALID, "%s: input %s: %lld %ss cannot be made of it", user, nb__dims_text(x).at,
+                    (long long)a->out[axis], word);
             return false;
         }
         for (int64_t i = 0; i < a->out[axis]; i++) {
             nb__window w = nb__pool_window(a, axis, x.size[H + axis], i);
             if (w.first < w.last) continue;
-            nb_fail(nb, NB_INVALID, "%s: input %s: the window of output %s %lld lies outside the image; reduce padding or dilation", user,
+            nb_fail(nb, NB_INVALID,
+                    "%s: input %s: the window of output %s %lld lies outside the image; reduce padding or dilation", user,
                     nb__dims_text(x).at, word, (long long)i);
             return false;
         }
@@ -79,8 +83,8 @@ void nb__pool_describe(const void *attr, char *text, size_t size) {
         snprintf(text, size, "out=%lldx%lld", (long long)a->out[0], (long long)a->out[1]);
         return;
     }
-    int n = snprintf(text, size, "size=%lldx%lld, stride=%lldx%lld", (long long)a->size[0], (long long)a->size[1], (long long)a->stride[0],
-                     (long long)a->stride[1]);
+    int n = snprintf(text, size, "size=%lldx%lld, stride=%lldx%lld", (long long)a->size[0], (long long)a->size[1],
+                     (long long)a->stride[0], (long long)a->stride[1]);
     if ((a->padding[0] || a->padding[1]) && n > 0 && (size_t)n < size)
         snprintf(text + n, size - (size_t)n, ", padding=%lldx%lld", (long long)a->padding[0], (long long)a->padding[1]);
 }
@@ -105,7 +109,8 @@ const nb__pool_sample nb__pool_samples[NB__POOL_SAMPLES] = {
 
 static double weight_of(const nb__pool_attr *a, nb__window rows, nb__window columns) {
     bool inside = a->exclude_padding || a->adaptive;
-    return 1.0 / (inside ? (double)(rows.last - rows.first) * (double)(columns.last - columns.first) : (double)rows.whole * (double)columns.whole);
+    return 1.0 / (inside ? (double)(rows.last - rows.first) * (double)(columns.last - columns.first)
+                         : (double)rows.whole * (double)columns.whole);
 }
 
 static bool avg_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
@@ -251,8 +256,11 @@ static double avg_grad_flops(const nb_tensor *z) { return (double)nb_count(z->in
 
 static nb_tensor *avg_grad_sample(nb_sampler *s, int i) {
     nb__pool_attr a = nb__pool_adaptive(2, 3);
-    if (i > NB__POOL_FLAT_SAMPLES || (i < NB__POOL_FLAT_SAMPLES && !nb__pool_resolve(s->nb, "avg_pool2d_grad", nb__pool_samples[i].x, &nb__pool_samples[i].o, &a))) return NULL;
-    nb_dims x = a.other = i < NB__POOL_FLAT_SAMPLES ? nb__pool_samples[i].x : nb_shape(1, 2, 5, 4);
+    if (i > NB__POOL_FLAT_SAMPLES ||
+        (i < NB__POOL_FLAT_SAMPLES &&
+         !nb__pool_resolve(s->nb, "avg_pool2d_grad", nb__pool_samples[i].x, &nb__pool_samples[i].o, &a)))
+        return NULL;
+    nb_dims    x = a.other = i < NB__POOL_FLAT_SAMPLES ? nb__pool_samples[i].x : nb_shape(1, 2, 5, 4);
     nb_tensor *dy = s->real(s, -2, 2, nb_shape(x.size[N], x.size[C], a.out[0], a.out[1]));
     return nb_apply(s->nb, &nb__op_avg_pool2d_grad, 1, &dy, &a);
 }
@@ -277,7 +285,8 @@ const nb_op nb__op_avg_pool2d_grad = {
 nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
     if (!x) return NULL;
     nb_context *nb = x->nb;
-    if (nb__refuse(nb, x, 0, "global_avg_pool2d") || !nb__pool_check_image(nb, "global_avg_pool2d", x->dtype, x->shape)) return nb_failed(nb);
+    if (nb__refuse(nb, x, 0, "global_avg_pool2d") || !nb__pool_check_image(nb, "global_avg_pool2d", x->dtype, x->shape))
+        return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_avg_pool2d);
     nb_tensor *y = nb_mean(x, nb_axes(2, 3), true);
     nb_group_pop(nb);
@@ -287,7 +296,8 @@ nb_tensor *nb_global_avg_pool2d(nb_tensor *x) {
 nb_tensor *nb_global_max_pool2d(nb_tensor *x) {
     if (!x) return NULL;
     nb_context *nb = x->nb;
-    if (nb__refuse(nb, x, 0, "global_max_pool2d") || !nb__pool_check_image(nb, "global_max_pool2d", x->dtype, x->shape)) return nb_failed(nb);
+    if (nb__refuse(nb, x, 0, "global_max_pool2d") || !nb__pool_check_image(nb, "global_max_pool2d", x->dtype, x->shape))
+        return nb_failed(nb);
     nb_group_push(nb, &nb__op_global_max_pool2d);
     nb_tensor *y = nb_max(x, nb_axes(2, 3), true);
     nb_group_pop(nb);

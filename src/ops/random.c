@@ -1,8 +1,8 @@
 /* random.c: random numbers, and what is built on them.
  *
- * Philox 4x32-10 is a block cipher: 128 bits of counter in, 128 random bits out, no state (Salmon et al., Parallel Random Numbers: As Easy
- * as 1, 2, 3, 2011). The key is (seed, stream), the counter (block, step), 64 bits each, low word first. An element's block follows from
- * its row-major number e, so its bits depend on neither layout nor threads:
+ * Philox 4x32-10 is a block cipher: 128 bits of counter in, 128 random bits out, no state (Salmon et al., Parallel Random
+ * Numbers: As Easy as 1, 2, 3, 2011). The key is (seed, stream), the counter (block, step), 64 bits each, low word first. An
+ * element's block follows from its row-major number e, so its bits depend on neither layout nor threads:
  *     f32   word e % 4 of block e / 4; a number in [0, 1) is its high 24 bits / 2^24
  *     f64   half e % 2 of block e / 2; its high 53 bits / 2^53 */
 #include <math.h>
@@ -77,8 +77,8 @@ static void fill(const nb_call *call, double (*value)(const nb_call *call, int64
 static void uniform_run(const nb_call *call) { fill(call, uniform_at); }
 static void normal_run(const nb_call *call) { fill(call, normal_at); }
 
-/* Fisher & Yates' shuffle, from the last place to the first (Durstenfeld, 1964): place i swaps with one of 0..i. 64 random bits times
- * i + 1, divided by 2^64, is such a one; its bias of i / 2^64 cannot be seen. */
+/* Fisher & Yates' shuffle, from the last place to the first (Durstenfeld, 1964): place i swaps with one of 0..i. 64 random bits
+ * times i + 1, divided by 2^64, is such a one; its bias of i / 2^64 cannot be seen. */
 static void randperm_run(const nb_call *call) {
     int64_t *out = call->out.data, stride = call->out.stride[0];
     for (int64_t i = 0; i < call->out.shape[0]; i++) out[i * stride] = i;
@@ -96,7 +96,7 @@ static void randperm_run(const nb_call *call) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------- nodes of random numbers -- */
+/* ------------------------------------------------------------------------------------------------- nodes of random numbers -- */
 
 static bool random_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)nb, (void)in, (void)n_in;
@@ -114,7 +114,8 @@ static nb_tensor *random_node(nb_context *nb, const nb_op *op, nb_dtype dtype, n
 
 nb_tensor *nb_uniform(nb_context *nb, nb_dtype dtype, nb_dims shape, double low, double high) {
     if (!nb__is_float(dtype)) return nb_fail(nb, NB_INVALID, "uniform: makes f32 or f64, not %s", nb_dtype_name(dtype));
-    if (!(low <= high) || isinf(low) || isinf(high)) return nb_fail(nb, NB_INVALID, "uniform: there is no range from %g to %g", low, high);
+    if (!(low <= high) || isinf(low) || isinf(high))
+        return nb_fail(nb, NB_INVALID, "uniform: there is no range from %g to %g", low, high);
     return random_node(nb, &nb__op_uniform, dtype, shape, low, high);
 }
 
@@ -152,20 +153,20 @@ static void random_describe(const void *attr, char *text, size_t size) {
     snprintf(text, size, "p=%g q=%g", a->p, a->q);
 }
 
-#define RANDOM(op, math, describe_) \
-    const nb_op nb__op_##op = {.name = #op, \
-                               .formula = math, \
-                               .kind = NB_RANDOM, \
-                               .attr_size = sizeof(nb__create_attr), \
-                               .infer = random_infer, \
-                               .run = op##_run, \
-                               .sample = op##_sample, \
+#define RANDOM(op, math, describe_)                                                                                              \
+    const nb_op nb__op_##op = {.name = #op,                                                                                      \
+                               .formula = math,                                                                                  \
+                               .kind = NB_RANDOM,                                                                                \
+                               .attr_size = sizeof(nb__create_attr),                                                             \
+                               .infer = random_infer,                                                                            \
+                               .run = op##_run,                                                                                  \
+                               .sample = op##_sample,                                                                            \
                                .describe = describe_};
 RANDOM(uniform, "y \\sim U[p, q)", random_describe)
 RANDOM(normal, "y \\sim N(p, q^2)", random_describe)
 RANDOM(randperm, "y = \\text{a permutation of } 0 \\ldots n - 1", NULL)
 
-/* ---------------------------------------------------------------------------------------------------------------- compositions -- */
+/* ------------------------------------------------------------------------------------------------------------ compositions -- */
 
 nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape) {
     if (!p) return NULL;
@@ -174,7 +175,8 @@ nb_tensor *nb_bernoulli(nb_tensor *p, nb_dims shape) {
     nb_dims all;
     if (!nb__check_shape(nb, "bernoulli", p->dtype, shape)) return &nb->failed;
     if (!nb__broadcast(p->shape, shape, &all) || !nb__dims_equal(all, shape))
-        return nb_fail(nb, NB_INVALID, "bernoulli: p %s does not broadcast to %s", nb__dims_text(p->shape).at, nb__dims_text(shape).at);
+        return nb_fail(nb, NB_INVALID, "bernoulli: p %s does not broadcast to %s", nb__dims_text(p->shape).at,
+                       nb__dims_text(shape).at);
     nb_group_push(nb, &nb__op_bernoulli);
     nb_tensor *y = nb_less(nb_uniform(nb, p->dtype, shape, 0, 1), p);
     nb_group_pop(nb);
@@ -255,8 +257,8 @@ static nb_tensor *dropconnect_linear_sample(nb_sampler *s, int i) {
     return nb_dropconnect_linear(x, w, i ? s->real(s, -2, 2, nb_shape(4)) : NULL, nb_number(s->nb, 0.3));
 }
 
-#define COMPOSITION(op, operands, math, gradient_) \
-    const nb_op nb__op_##op = { \
+#define COMPOSITION(op, operands, math, gradient_)                                                                               \
+    const nb_op nb__op_##op = {                                                                                                  \
         .name = #op, .formula = math, .gradient = gradient_, .kind = NB_COMPOSITION, .arity = operands, .sample = op##_sample};
 COMPOSITION(bernoulli, 1, "P(y) = p", NULL)
 COMPOSITION(dropout, 2, "y = m\\,x / (1 - p),\\; P(m = 0) = p", "dx = m\\,dy / (1 - p)")

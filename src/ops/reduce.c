@@ -1,13 +1,14 @@
-/* reduce.c: sums, products and extremes along axes, by primitives that keep the reduced axes with size 1; the constructors drop them.
+/* reduce.c: sums, products and extremes along axes, by primitives that keep the reduced axes with size 1; the constructors drop
+ * them.
  *
- * sum, any and all take any axes at once. max, min, prod and the two arg operators take one axis, because their derivatives and ties
- * need an order of the elements: several axes are first made one, in row-major order. */
+ * sum, any and all take any axes at once. max, min, prod and the two arg operators take one axis, because their derivatives and
+ * ties need an order of the elements: several axes are first made one, in row-major order. */
 #include <math.h>
 #include <stdio.h>
 
 #include "reduce.h"
 
-/* ----------------------------------------------------------------------------------------------------------------- what all share */
+/* ------------------------------------------------------------------------------------------------------------- what all share */
 
 static bool refuse_type(nb_context *nb, const char *user, nb_dtype dtype, const char *takes) {
     nb_fail(nb, NB_INVALID, "%s: takes %s, got %s; convert with nb_cast", user, takes, nb_dtype_name(dtype));
@@ -87,7 +88,7 @@ static nb_tensor *over_axes(const nb_op *op, nb_tensor *x, nb_dims axes, bool ke
     return keepdim ? y : nb__drop_axes(y, attr.axes);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------------- sum */
+/* ------------------------------------------------------------------------------------------------------------------------ sum */
 
 static bool sum_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -155,7 +156,7 @@ const nb_op nb__op_sum = {
 
 nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&nb__op_sum, x, axes, keepdim); }
 
-/* --------------------------------------------------------------------------------------------------------------------- any and all */
+/* ---------------------------------------------------------------------------------------------------------------- any and all */
 
 static bool logic_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, nb_type *out) {
     if (in[0]->dtype != NB_BOOL) return refuse_type(nb, op->name, in[0]->dtype, "bool");
@@ -225,7 +226,7 @@ const nb_op nb__op_all = {
 nb_tensor *nb_any(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&nb__op_any, x, axes, keepdim); }
 nb_tensor *nb_all(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&nb__op_all, x, axes, keepdim); }
 
-/* -------------------------------------------------------------------------------------------------------- reductions of a single axis */
+/* ------------------------------------------------------------------------------------------------ reductions of a single axis */
 
 /* x with the axes as its last one, their elements in row-major order. */
 static nb_tensor *merge_axes(nb_tensor *x, nb_dims axes) {

@@ -19,7 +19,8 @@ nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepd
 bool nb__axis_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, bool empty, nb_dtype dtype,
                     nb_type *out);
 
-/* Reference: calls one(c, part, at) for each element of the result; part holds the elements it comes from, at is its own offset. */
+/* Reference: calls one(c, part, at) for each element of the result; part holds the elements it comes from, at is its own
+ * offset. */
 typedef void nb__one_element(const nb_call *c, const nb_array *part, int64_t at);
 void         nb__for_each(const nb_call *c, nb_dims axes, nb__one_element *one);
 nb_dims      nb__axis_of(const void *attr); /* of an nb__axis_attr, as a list */

@@ -1,7 +1,7 @@
 /* scan.c: prod, whose derivative needs the products of all elements but one, and cumsum. */
 #include "reduce.h"
 
-/* ---------------------------------------------------------------------------------------------------------------------------- prod */
+/* ----------------------------------------------------------------------------------------------------------------------- prod */
 
 static bool prod_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -19,8 +19,8 @@ static nb_tensor *shift(nb_tensor *x, int axis, int64_t d, bool up) {
     return nb_pad(nb_slice(x, axis, up ? 0 : d, up ? n - d : n, 1), before, after, 1);
 }
 
-/* Element i: the product of all elements before i (up), or behind it. In log2 n rounds, each doubling how far an element has looked
- * (Hillis & Steele, Data Parallel Algorithms, 1986). */
+/* Element i: the product of all elements before i (up), or behind it. In log2 n rounds, each doubling how far an element has
+ * looked (Hillis & Steele, Data Parallel Algorithms, 1986). */
 static nb_tensor *exclusive_products(nb_tensor *x, int axis, bool up) {
     nb_tensor *y = shift(x, axis, 1, up);
     for (int64_t d = 1, n = x->shape.size[axis]; d < n; d *= 2) y = nb_mul(y, shift(y, axis, d, up));
@@ -82,7 +82,7 @@ const nb_op nb__op_prod = {
 
 nb_tensor *nb_prod(nb_tensor *x, nb_dims axes, bool keepdim) { return nb__over_axis(&nb__op_prod, x, axes, keepdim); }
 
-/* -------------------------------------------------------------------------------------------------------------------------- cumsum */
+/* --------------------------------------------------------------------------------------------------------------------- cumsum */
 
 static bool cumsum_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;

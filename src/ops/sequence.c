@@ -1,10 +1,10 @@
-/* sequence.c: what nets over sequences are made of: embedding, attention, LSTM. All are made of other operators, which bring their
- * derivatives. */
+/* sequence.c: what nets over sequences are made of: embedding, attention, LSTM. All are made of other operators, which bring
+ * their derivatives. */
 #include <math.h>
 
 #include "contraction.h"
 
-/* ----------------------------------------------------------------------------------------------------------------------- embedding */
+/* ------------------------------------------------------------------------------------------------------------------ embedding */
 
 nb_tensor *nb_embedding(nb_tensor *weight, nb_tensor *index) {
     nb_context *nb = nb__context_of(2, (nb_tensor *[]){weight, index});
@@ -43,7 +43,7 @@ const nb_op nb__op_embedding = {
     .sample = embedding_sample,
 };
 
-/* ----------------------------------------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------------------------------------ attention */
 
 /* The axes of x before its matrix; broadcast with those of `with`, if it has some that fit. */
 static bool joins_leading(nb_dims *with, nb_dims x) {
@@ -138,7 +138,7 @@ const nb_op nb__op_attention = {
     .sample = attention_sample,
 };
 
-/* ---------------------------------------------------------------------------------------------------------------------------- lstm */
+/* ----------------------------------------------------------------------------------------------------------------------- lstm */
 
 static bool lstm_fits(nb_context *nb, const nb_tensor *x, const nb_tensor *const w[4]) {
     nb_dims s = x->shape, ih = w[0]->shape, hh = w[1]->shape;
@@ -160,8 +160,8 @@ static bool lstm_fits(nb_context *nb, const nb_tensor *x, const nb_tensor *const
     return good;
 }
 
-/* The k-th of four gates that lie side by side: of z, plus of r unless that is NULL, [N,4H] both. Cut first, added then: so that the sum is
- * part of what is done with the gates, and not a result of its own. */
+/* The k-th of four gates that lie side by side: of z, plus of r unless that is NULL, [N,4H] both. Cut first, added then: so that
+ * the sum is part of what is done with the gates, and not a result of its own. */
 static nb_tensor *gate(nb_tensor *z, nb_tensor *r, int k) {
     int64_t    h = z->shape.size[1] / 4;
     nb_tensor *part = nb_slice(z, 1, k * h, (k + 1) * h, 1);
@@ -176,8 +176,9 @@ static nb_tensor *lstm_step(nb_tensor *z, nb_tensor *r, nb_tensor **c) {
     return nb_mul(nb_sigmoid(gate(z, r, 3)), nb_tanh(*c));
 }
 
-/* What x adds to the gates is one product for all steps. It lies with time first, so that a step is one piece of memory; steps are slices
- * of one tensor and outputs parts of one, so that in the backward pass the weights' gradients are one product over all steps too. */
+/* What x adds to the gates is one product for all steps. It lies with time first, so that a step is one piece of memory; steps
+ * are slices of one tensor and outputs parts of one, so that in the backward pass the weights' gradients are one product over all
+ * steps too. */
 nb_tensor *nb_lstm(nb_tensor *x, nb_tensor *weight_ih, nb_tensor *weight_hh, nb_tensor *bias_ih, nb_tensor *bias_hh) {
     nb_tensor  *in[] = {x, weight_ih, weight_hh, bias_ih, bias_hh};
     nb_context *nb = nb__context_of(5, in);

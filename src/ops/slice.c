@@ -1,10 +1,10 @@
-/* slice.c: parts of tensors. slice shows evenly spaced elements (a view); slice_grad, its adjoint, puts them back between zeros. Each is
- * the derivative of the other. */
+/* slice.c: parts of tensors. slice shows evenly spaced elements (a view); slice_grad, its adjoint, puts them back between zeros.
+ * Each is the derivative of the other. */
 #include <stdio.h>
 
 #include "ops.h"
 
-/* --------------------------------------------------------------------------------------------------------------------------- slice */
+/* ---------------------------------------------------------------------------------------------------------------------- slice */
 
 /* Whether the places that a slice names all lie in `shape`. */
 static bool check_places(nb_context *nb, const char *user, const nb__slice_attr *a, nb_dims shape) {
@@ -131,7 +131,7 @@ nb_tensor *nb_slice(nb_tensor *x, int axis, int64_t start, int64_t stop, int64_t
     return nb_apply(nb, &nb__op_slice, 1, &x, &attr);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- slice_grad */
+/* ----------------------------------------------------------------------------------------------------------------- slice_grad */
 
 static bool slice_grad_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -193,7 +193,7 @@ const nb_op nb__op_slice_grad = {
     .describe = slice_grad_describe,
 };
 
-/* ------------------------------------------------------------------------------------------------------------------- flip and split */
+/* ------------------------------------------------------------------------------------------------------------- flip and split */
 
 nb_tensor *nb_flip(nb_tensor *x, nb_dims axes) {
     if (!x) return NULL;

@@ -32,7 +32,7 @@ static nb_tensor *axis_sample(nb_sampler *s, int i, nb_tensor *(*f)(nb_tensor *x
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- softmax */
+/* -------------------------------------------------------------------------------------------------------------------- softmax */
 
 static void softmax_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_tensor **dx, void *axis) {
     (void)xs;
@@ -62,7 +62,7 @@ const nb_op nb__op_softmax = {
     .sample = softmax_sample,
 };
 
-/* --------------------------------------------------------------------------------------------------------------------- log_softmax */
+/* ---------------------------------------------------------------------------------------------------------------- log_softmax */
 
 static void log_softmax_derivative(nb_tensor *y, nb_tensor *dy, nb_list xs, nb_tensor **dx, void *axis) {
     (void)xs;
@@ -92,7 +92,7 @@ const nb_op nb__op_log_softmax = {
     .sample = log_softmax_sample,
 };
 
-/* ----------------------------------------------------------------------------------------------------------------------- logsumexp */
+/* ------------------------------------------------------------------------------------------------------------------ logsumexp */
 
 /* An infinite maximum must not be subtracted from itself; without a shift the result is right then: -inf or inf. */
 nb_tensor *nb_logsumexp(nb_tensor *x, nb_dims axes, bool keepdim) {

@@ -37,7 +37,7 @@ static nb_tensor *root(nb_tensor *v, double p) {
 
 static nb_tensor *power(nb_tensor *v, double p) { return nb_pow(v, nb__scalar(v, p)); }
 
-/* ---------------------------------------------------------------------------------------------------------------------------- mean */
+/* ----------------------------------------------------------------------------------------------------------------------- mean */
 
 nb_tensor *nb_mean(nb_tensor *x, nb_dims axes, bool keepdim) {
     if (!x) return NULL;
@@ -56,7 +56,7 @@ const nb_op nb__op_mean = {
     .sample = mean_sample,
 };
 
-/* ------------------------------------------------------------------------------------------------- variance and standard deviation */
+/* -------------------------------------------------------------------------------------------- variance and standard deviation */
 
 nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction) {
     if (!x) return NULL;
@@ -105,7 +105,7 @@ const nb_op nb__op_std = {
     .sample = std_sample,
 };
 
-/* ---------------------------------------------------------------------------------------------------------------------------- norm */
+/* ----------------------------------------------------------------------------------------------------------------------- norm */
 
 nb_tensor *nb_norm(nb_tensor *x, double p, nb_dims axes, bool keepdim) {
     if (!x) return NULL;

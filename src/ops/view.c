@@ -1,13 +1,14 @@
 /* view.c: the same elements in another shape or order.
  *
- * Four primitives show their operand's memory through other strides and compute nothing: reshape, permute, expand, slice. All the rest is
- * made of them. Only a reshape can ask for more than strides can say: then the compiler copies its operand into rows first. */
+ * Four primitives show their operand's memory through other strides and compute nothing: reshape, permute, expand, slice. All the
+ * rest is made of them. Only a reshape can ask for more than strides can say: then the compiler copies its operand into rows
+ * first. */
 #include <stdio.h>
 #include <string.h>
 
 #include "ops.h"
 
-/* ----------------------------------------------------------------------------------------------------- moving elements, by reference */
+/* ---------------------------------------------------------------------------------------------- moving elements, by reference */
 
 static void copy_run(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t n, size_t size) {
     if (to_step == 1 && from_step == 1) {
@@ -78,7 +79,7 @@ double nb__no_flops(const nb_tensor *y) {
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- reshape */
+/* -------------------------------------------------------------------------------------------------------------------- reshape */
 
 static bool reshape_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -98,8 +99,9 @@ static void reshape_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb
     dx[0] = nb_reshape(dy, y->in[0]->shape);
 }
 
-/* Axes of both shapes are taken together, from the first on, until their sizes multiply to the same number. Such a group can be shown
- * if the operand's axes in it are one evenly spaced run of elements; the new axes then divide that run. Axes of size 1 have no say. */
+/* Axes of both shapes are taken together, from the first on, until their sizes multiply to the same number. Such a group can be
+ * shown if the operand's axes in it are one evenly spaced run of elements; the new axes then divide that run. Axes of size 1 have
+ * no say. */
 static bool reshape_view(const nb_array *in, const void *attr, nb_array *out, int64_t *offset) {
     (void)attr;
     int64_t size[NB_MAX_RANK], stride[NB_MAX_RANK], step = 1;
@@ -260,7 +262,7 @@ nb_tensor *nb_flatten(nb_tensor *x, int first, int last) {
     return nb_reshape(x, d);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- permute */
+/* -------------------------------------------------------------------------------------------------------------------- permute */
 
 static bool permute_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
@@ -345,7 +347,7 @@ nb_tensor *nb_transpose(nb_tensor *x, int axis0, int axis1) {
     return nb_permute(x, axes);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- expand */
+/* --------------------------------------------------------------------------------------------------------------------- expand */
 
 static bool expand_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;

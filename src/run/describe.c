@@ -1,7 +1,7 @@
 /* describe.c: programs for people to look at: their calls, their buffers, where the time goes.
  *
- * A program's own tables are for running; what people ask is put together here, once, when somebody asks. Time is taken between calls only
- * while nb_program_profile is on: one reading of the clock a call. */
+ * A program's own tables are for running; what people ask is put together here, once, when somebody asks. Time is taken between
+ * calls only while nb_program_profile is on: one reading of the clock a call. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "ops.h"
 #include "run.h"
 
-/* ------------------------------------------------------------------------------------------------------------------------- time */
+/* ----------------------------------------------------------------------------------------------------------------------- time */
 
 struct nb__profile {
     bool    is_on;
@@ -69,7 +69,7 @@ bool nb_program_profile(nb_program *p, bool on) {
     return true;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- buffers */
+/* -------------------------------------------------------------------------------------------------------------------- buffers */
 
 struct nb__description {
     nb_call_info   *call;
@@ -152,7 +152,7 @@ static void find_lifetimes(const nb_program *p, struct nb__description *d) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- calls */
+/* ---------------------------------------------------------------------------------------------------------------------- calls */
 
 /* A text of words, each once with a count: "sub, exp, mul (3)". */
 typedef struct words {
@@ -267,7 +267,7 @@ static const struct nb__description *describe(nb_program *p) {
     return p->description = d;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- interface */
+/* ------------------------------------------------------------------------------------------------------------------ interface */
 
 nb_context *nb_program_context(const nb_program *p) { return p ? p->nb : NULL; }
 

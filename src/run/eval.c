@@ -1,6 +1,6 @@
-/* eval.c: define-by-run. The graph below the tensors is turned into a key (operators, operands by number, attributes, shapes, types); if a
- * program with that key is known it runs again, else one is compiled. Values evaluated before and nb_from data are arguments of the program,
- * so that only structure counts. */
+/* eval.c: define-by-run. The graph below the tensors is turned into a key (operators, operands by number, attributes, shapes,
+ * types); if a program with that key is known it runs again, else one is compiled. Values evaluated before and nb_from data are
+ * arguments of the program, so that only structure counts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,7 +62,8 @@ static bool up_to_date(nb_tensor *t) {
         const nb_tensor *in = t->in[k];
         if (!in->storage || in->storage->written <= t->serial) continue;
         nb__fail_at(t, NB_INVALID,
-                    "%s was made from %s before that changed (nb_set, nb_run or a load): build it again, or read nb_output of the program",
+                    "%s was made from %s before that changed (nb_set, nb_run or a load): build it again, or read nb_output of "
+                    "the program",
                     nb__describe(t), in->name);
         return false;
     }
@@ -172,8 +173,8 @@ bool nb_eval(nb_context *nb, nb_list tensors) {
     nb_list graph = nb__walk(nb, roots, true);
     writer  key;
     if (!graph.n || !make_key(nb, graph, roots, &key)) return false;
-    int      n_leaves = 0;
-    nb_list  leaves = nb_list_new(nb, graph.n);
+    int     n_leaves = 0;
+    nb_list leaves = nb_list_new(nb, graph.n);
     for (int i = 0; i < leaves.n; i++)
         if (graph.at[i]->value && !graph.at[i]->storage) leaves.at[n_leaves++] = graph.at[i];
     nb_program *p = find_program(nb, roots, &key);

@@ -20,8 +20,8 @@ static void choose_kernels(nb_context *nb, const char *name) {
     nb->isa = nb__isa_find(wanted);
     if (nb->isa) return;
     nb->isa = &no_kernels;
-    nb_fail(nb, NB_INVALID, "kernels \"%s\": there are reference, baseline, v3 and v4, and this processor has them up to %s", wanted,
-            nb__isa_find(NULL)->name);
+    nb_fail(nb, NB_INVALID, "kernels \"%s\": there are reference, baseline, v3 and v4, and this processor has them up to %s",
+            wanted, nb__isa_find(NULL)->name);
 }
 
 static void make_pool(nb_context *nb, const nb_options *o) {
@@ -37,9 +37,9 @@ static void make_pool(nb_context *nb, const nb_options *o) {
 }
 
 nb_context *nb_open(const nb_options *options) {
-    nb_options  defaults = {0};
+    nb_options        defaults = {0};
     const nb_options *o = options ? options : &defaults;
-    nb_context *nb = nb__context_new(o);
+    nb_context       *nb = nb__context_new(o);
     if (!nb) return NULL;
     nb->isa = &no_kernels;
     nb->inert = nb_alloc(nb, sizeof *nb->inert);
@@ -81,7 +81,7 @@ nb_machine nb_measure_machine(nb_context *nb) {
     return nb__measure_machine(nb, nb->isa, nb->pool);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- programs */
+/* ------------------------------------------------------------------------------------------------------------------- programs */
 
 static void close_program(void *object) { nb__program_free(object); }
 
@@ -101,9 +101,9 @@ static nb_program *finish(nb_context *nb, nb_program *p) {
 }
 
 nb_program *nb_compile_with(nb_context *nb, nb_list roots, const nb_compile_options *options) {
-    nb_compile_options defaults = {0};
+    nb_compile_options        defaults = {0};
     const nb_compile_options *o = options ? options : &defaults;
-    nb__compile how = {.check_finite = o->check_finite};
+    nb__compile               how = {.check_finite = o->check_finite};
     nb__parse_passes(nb, o->passes ? o->passes : getenv("NABLA_PASSES"), &how);
     return finish(nb, nb__compile_graph(nb, roots, &how));
 }
@@ -115,17 +115,23 @@ static bool reads(const nb_program *p, const nb_tensor *kept) {
 }
 
 static bool may_share(nb_context *nb, const nb_program *p, nb_list inputs, nb_list own) {
-    if (!p || !p->is_good) nb_fail(nb, NB_INVALID, "nb_program_share: the program did not compile");
-    else if (p->n_commits) nb_fail(nb, NB_INVALID, "nb_program_share: the program changes kept tensors, which only one thread can do");
-    else if (p->nb->isa != nb->isa) nb_fail(nb, NB_INVALID, "nb_program_share: the contexts have kernels %s and %s", p->nb->isa->name, nb->isa->name);
-    else if (inputs.n != own.n) nb_fail(nb, NB_INVALID, "nb_program_share: %d inputs, but %d of its own", inputs.n, own.n);
+    if (!p || !p->is_good)
+        nb_fail(nb, NB_INVALID, "nb_program_share: the program did not compile");
+    else if (p->n_commits)
+        nb_fail(nb, NB_INVALID, "nb_program_share: the program changes kept tensors, which only one thread can do");
+    else if (p->nb->isa != nb->isa)
+        nb_fail(nb, NB_INVALID, "nb_program_share: the contexts have kernels %s and %s", p->nb->isa->name, nb->isa->name);
+    else if (inputs.n != own.n)
+        nb_fail(nb, NB_INVALID, "nb_program_share: %d inputs, but %d of its own", inputs.n, own.n);
     for (int i = 0; i < inputs.n && nb->status == NB_OK; i++) {
         const nb_tensor *a = inputs.at[i], *b = own.at[i];
-        if (!a || !a->storage || !reads(p, a)) nb_fail(nb, NB_INVALID, "nb_program_share: the program does not read input %d", i);
-        else if (!b || !b->storage || b->nb != nb) nb_fail(nb, NB_INVALID, "nb_program_share: own input %d is no kept tensor of this context", i);
+        if (!a || !a->storage || !reads(p, a))
+            nb_fail(nb, NB_INVALID, "nb_program_share: the program does not read input %d", i);
+        else if (!b || !b->storage || b->nb != nb)
+            nb_fail(nb, NB_INVALID, "nb_program_share: own input %d is no kept tensor of this context", i);
         else if (a->dtype != b->dtype || !nb__dims_equal(a->shape, b->shape))
-            nb_fail(nb, NB_INVALID, "nb_program_share: input %d is %s %s, its own %s %s", i, nb_dtype_name(a->dtype), nb__dims_text(a->shape).at,
-                    nb_dtype_name(b->dtype), nb__dims_text(b->shape).at);
+            nb_fail(nb, NB_INVALID, "nb_program_share: input %d is %s %s, its own %s %s", i, nb_dtype_name(a->dtype),
+                    nb__dims_text(a->shape).at, nb_dtype_name(b->dtype), nb__dims_text(b->shape).at);
     }
     return nb->status == NB_OK;
 }
@@ -146,6 +152,7 @@ void nb_program_free(nb_program *p) {
 nb_tensor *nb_output(nb_program *p, int i) {
     if (!p) return NULL;
     if (!p->is_good) return nb_failed(p->nb);
-    if (i < 0 || i >= p->n_roots) return nb_fail(p->nb, NB_INVALID, "nb_output: the program has results 0 to %d, not %d", p->n_roots - 1, i);
+    if (i < 0 || i >= p->n_roots)
+        return nb_fail(p->nb, NB_INVALID, "nb_output: the program has results 0 to %d, not %d", p->n_roots - 1, i);
     return p->output[i];
 }

@@ -8,7 +8,8 @@
 
 void nb_raise(const nb_call *call, int64_t element, const char *format, ...) {
     struct nb_fault *f = call->fault;
-    while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) {}
+    while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) {
+    }
     if (!f->is_set || element < f->element) {
         va_list args;
         va_start(args, format);
@@ -52,7 +53,9 @@ static void *start_of(nb_program *p, const nb__buffer *b) {
     }
 }
 
-static void *buffer_data(nb_program *p, const nb__buffer *b) { return (char *)start_of(p, b) + (size_t)p->first_item * b->item_bytes; }
+static void *buffer_data(nb_program *p, const nb__buffer *b) {
+    return (char *)start_of(p, b) + (size_t)p->first_item * b->item_bytes;
+}
 
 /* Streams of nodes in nb_eval are apart from those of compiled programs of the same step. */
 static void set_draw(const nb_program *p, nb__step *s) {
@@ -85,13 +88,16 @@ static void guard_results(nb_program *p, const nb__step *s, bool look) {
         if (b->place != NB__IN_WORKSPACE) continue;
         unsigned char *guard = (unsigned char *)p->workspace + b->at + b->bytes;
         for (int i = 0; i < NB__GUARD; i++) {
-            if (!look) guard[i] = 0xa5;
-            else if (guard[i] != 0xa5) nb_fail(p->nb, NB_INVALID, "%s wrote behind its result", p->node[s->node[0]].op->name);
+            if (!look)
+                guard[i] = 0xa5;
+            else if (guard[i] != 0xa5)
+                nb_fail(p->nb, NB_INVALID, "%s wrote behind its result", p->node[s->node[0]].op->name);
         }
     }
 }
 
-/* Packs lasting operands if that has not been done since they were last written. What is borrowed may go back to what it was: never sure. */
+/* Packs lasting operands if that has not been done since they were last written. What is borrowed may go back to what it was:
+ * never sure. */
 static void prepare(nb_program *p, nb__step *s) {
     uint64_t written = 0;
     bool     sure = true;
@@ -109,8 +115,10 @@ static void prepare(nb_program *p, nb__step *s) {
 static void run_step(nb_program *p, nb__step *s) {
     guard_results(p, s, false);
     if (s->plan.prepare) prepare(p, s);
-    if (s->plan.run) s->plan.run(&s->plan, &s->call, p->workspace + p->scratch_at, p->nb->pool);
-    else p->node[s->node[0]].op->run(&s->call.c);
+    if (s->plan.run)
+        s->plan.run(&s->plan, &s->call, p->workspace + p->scratch_at, p->nb->pool);
+    else
+        p->node[s->node[0]].op->run(&s->call.c);
     guard_results(p, s, true);
 }
 
@@ -120,7 +128,7 @@ static bool fail_step(nb_program *p, const nb__step *s) {
     return false;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- NaN check */
+/* ------------------------------------------------------------------------------------------------------------------ NaN check */
 
 static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
     const nb__buffer *b = &p->buffer[s->buffer[k]];
@@ -128,7 +136,8 @@ static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
     int64_t           count = 1, index[NB_MAX_RANK] = {0};
     for (int i = 0; i < a->rank; i++) count *= a->shape[i];
     if ((size_t)count * nb_dtype_size(a->dtype) >= b->bytes) /* all of its buffer, in whatever order */
-        return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k], (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
+        return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k],
+                                    (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
     if (!count) return true;
     do {
         const char *x = (const char *)a->data + nb__offset(a, index) * (int64_t)nb_dtype_size(a->dtype);
@@ -137,8 +146,8 @@ static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
     return true;
 }
 
-/* Runs the early steps again, each operator for itself, and names the first that makes NaN or infinity of finite operands. A constant
- * infinity (a mask) is not one; if nothing else is found, a parameter or an input held it before. */
+/* Runs the early steps again, each operator for itself, and names the first that makes NaN or infinity of finite operands. A
+ * constant infinity (a mask) is not one; if nothing else is found, a parameter or an input held it before. */
 static void find_source(nb_program *p, const char *seen_in) {
     nb_program *q = nb__unfused(p);
     if (!q) return;
@@ -190,7 +199,7 @@ static bool check_finite(nb_program *p) {
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- runs */
+/* ----------------------------------------------------------------------------------------------------------------------- runs */
 
 static bool run_block(nb_program *p, bool is_timed) {
     int s = 0;
@@ -219,16 +228,17 @@ static bool run_block(nb_program *p, bool is_timed) {
 
 bool nb__has_threads(nb_context *nb, const char *user) {
     if (nb__pool_is_here(nb->pool)) return true;
-    nb_fail(nb, NB_INVALID,
-            "%s: this process was forked, and the context's %d threads stayed behind: fork before nb_open, or open a context with "
-            "threads = 1",
-            user, nb__pool_threads(nb->pool));
+    nb_fail(
+        nb, NB_INVALID,
+        "%s: this process was forked, and the context's %d threads stayed behind: fork before nb_open, or open a context with "
+        "threads = 1",
+        user, nb__pool_threads(nb->pool));
     return false;
 }
 
 bool nb__run(nb_program *p) {
     if (!nb__has_threads(p->nb, "nb_run")) return false;
-    bool is_timed = nb__profile_starts(p);
+    bool     is_timed = nb__profile_starts(p);
     unsigned state = nb__float_enter();
     bool     good = true;
     for (int i = 0, n = nb__blocks(p); i < n && good; i++) {

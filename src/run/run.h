@@ -15,8 +15,8 @@ int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count);
 
 void nb__cache_free(nb_context *nb);
 
-/* describe.c: the clock of a profile. A run starts (false: nobody wants to know), goes from call to call, and ends. What lies between the
- * calls is skipped. */
+/* describe.c: the clock of a profile. A run starts (false: nobody wants to know), goes from call to call, and ends. What lies
+ * between the calls is skipped. */
 bool nb__profile_starts(const nb_program *p);
 void nb__profile_call(const nb_program *p, int call);
 void nb__profile_skip(const nb_program *p);

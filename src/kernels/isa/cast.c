@@ -1,14 +1,14 @@
-/* cast.c: conversion of n contiguous elements from any type to any other. Whole numbers and reals out of range become the nearest number
- * there is, NaN becomes 0 where there is none. Compilers make vector code of the loops. */
+/* cast.c: conversion of n contiguous elements from any type to any other. Whole numbers and reals out of range become the nearest
+ * number there is, NaN becomes 0 where there is none. Compilers make vector code of the loops. */
 #include "independent.h"
 #include "kernels.h"
 
 /* Towards zero. The conversion itself only meets numbers that it can represent. */
-#define WHOLE_OF(name, real, type, low, beyond, last) \
-    static inline type name(real x) { \
-        real above = x < (real)(low) ? (real)(low) : x; \
-        type y = (type)(above < (real)(beyond) ? above : 0); \
-        return x >= (real)(beyond) ? last : y; \
+#define WHOLE_OF(name, real, type, low, beyond, last)                                                                            \
+    static inline type name(real x) {                                                                                            \
+        real above = x < (real)(low) ? (real)(low) : x;                                                                          \
+        type y = (type)(above < (real)(beyond) ? above : 0);                                                                     \
+        return x >= (real)(beyond) ? last : y;                                                                                   \
     }
 WHOLE_OF(i32_of_f32, float, int32_t, INT32_MIN, 0x1p31, INT32_MAX)
 WHOLE_OF(i32_of_f64, double, int32_t, INT32_MIN, 0x1p31, INT32_MAX)
@@ -18,22 +18,22 @@ static inline int32_t within(int64_t x, int32_t low, int32_t high) { return (int
 static inline int32_t byte_of(int32_t x) { return x < 0 ? 0 : x > 255 ? 255 : x; }
 
 /* y: what becomes of element x. */
-#define CAST(from, to, from_type, to_type, y) \
-    static void from##_to_##to(void *out, const void *in, int64_t n) { \
-        const from_type *p = in; \
-        to_type         *q = out; \
-        INDEPENDENT \
-        for (int64_t i = 0; i < n; i++) { \
-            const from_type x = p[i]; \
-            q[i] = (to_type)(y); \
-        } \
+#define CAST(from, to, from_type, to_type, y)                                                                                    \
+    static void from##_to_##to(void *out, const void *in, int64_t n) {                                                           \
+        const from_type *p = in;                                                                                                 \
+        to_type         *q = out;                                                                                                \
+        INDEPENDENT                                                                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                                                        \
+            const from_type x = p[i];                                                                                            \
+            q[i] = (to_type)(y);                                                                                                 \
+        }                                                                                                                        \
     }
-#define CASTS(from, type, as_i32, as_i64, as_u8) \
-    CAST(from, f32, type, float, x) \
-    CAST(from, f64, type, double, x) \
-    CAST(from, i32, type, int32_t, as_i32) \
-    CAST(from, i64, type, int64_t, as_i64) \
-    CAST(from, u8, type, uint8_t, as_u8) \
+#define CASTS(from, type, as_i32, as_i64, as_u8)                                                                                 \
+    CAST(from, f32, type, float, x)                                                                                              \
+    CAST(from, f64, type, double, x)                                                                                             \
+    CAST(from, i32, type, int32_t, as_i32)                                                                                       \
+    CAST(from, i64, type, int64_t, as_i64)                                                                                       \
+    CAST(from, u8, type, uint8_t, as_u8)                                                                                         \
     CAST(from, bool, type, uint8_t, x != 0)
 CASTS(f32, float, i32_of_f32(x), i64_of_f32(x), byte_of(i32_of_f32(x)))
 CASTS(f64, double, i32_of_f64(x), i64_of_f64(x), byte_of(i32_of_f64(x)))
@@ -47,7 +47,9 @@ CAST(bool, i64, uint8_t, int64_t, x != 0)
 CAST(bool, u8, uint8_t, uint8_t, x != 0)
 CAST(bool, bool, uint8_t, uint8_t, x != 0)
 
-#define TO(from) {from##_to_f32, from##_to_f64, from##_to_i32, from##_to_i64, from##_to_u8, from##_to_bool}
+#define TO(from)                                                                                                                 \
+    { from##_to_f32, from##_to_f64, from##_to_i32, from##_to_i64, from##_to_u8, from##_to_bool }
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-nb__cast_tile *const JOIN(nb__casts_, NB__ISA)[NB__CAST_TYPES][NB__CAST_TYPES] = {TO(f32), TO(f64), TO(i32), TO(i64), TO(u8), TO(bool)};
+nb__cast_tile *const JOIN(nb__casts_, NB__ISA)[NB__CAST_TYPES][NB__CAST_TYPES] = {TO(f32), TO(f64), TO(i32),
+                                                                                  TO(i64), TO(u8),  TO(bool)};

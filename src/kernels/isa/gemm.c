@@ -1,8 +1,8 @@
 /* gemm.c: own matrix products.
  *
- * As in Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: a block of C, some rows of two vectors, stays in
- * registers while k runs. A panel of B is packed, so that its rows lie one after the other; A is read where it is, one number a row and
- * step, unless its steps along k are long: then it is packed, too. */
+ * As in Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008: a block of C, some rows of two vectors,
+ * stays in registers while k runs. A panel of B is packed, so that its rows lie one after the other; A is read where it is, one
+ * number a row and step, unless its steps along k are long: then it is packed, too. */
 #include "gemm.h"
 
 #include "vector.h"
@@ -24,7 +24,8 @@ static inline float sum(vector v) {
     return x[0];
 }
 
-/* to[p,j] = from[j,p] for p < LANES and j < columns <= LANES, zeros for other j < LANES: pairs are interleaved as often as halves LANES. */
+/* to[p,j] = from[j,p] for p < LANES and j < columns <= LANES, zeros for other j < LANES: pairs are interleaved as often as halves
+ * LANES. */
 static inline void transpose(float *to, int64_t step_to, const float *from, int64_t step_from, int columns) {
     vector x[LANES], y[LANES];
 #pragma GCC unroll 16
@@ -45,8 +46,8 @@ static inline void transpose(float *to, int64_t step_to, const float *from, int6
 
 /* -------------------------------------------------------------------------------------------------------------------- blocks */
 
-/* A block of C: rows x vectors LANES numbers, whose rows are step_c apart. Row r of A is `taps` runs of k elements: element p of run t lies
- * at a[r][t tap + p step_a]. The rows of B follow each other, step_b apart. */
+/* A block of C: rows x vectors LANES numbers, whose rows are step_c apart. Row r of A is `taps` runs of k elements: element p of
+ * run t lies at a[r][t tap + p step_a]. The rows of B follow each other, step_b apart. */
 typedef struct block {
     int64_t      taps, tap, k, step_a, step_b, step_c;
     const float *a[MOST_ROWS], *b;
@@ -212,8 +213,9 @@ static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
 
 /* ------------------------------------------------------------------------------------------------------------------ products */
 
-/* Steps first to first + k of A and B. Both are read where they are if that is along dense columns or, for A, rows; unless what is read fell on
- * itself in the cache, because columns or rows are a multiple of a page apart, or A's columns are read again for many panels. */
+/* Steps first to first + k of A and B. Both are read where they are if that is along dense columns or, for A, rows; unless what
+ * is read fell on itself in the cache, because columns or rows are a multiple of a page apart, or A's columns are read again for
+ * many panels. */
 static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t first, int64_t k, bool add, float *pack,
                   const float *panels, int64_t panel_rows) {
     float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L1 cache, a piece of A in the L2 cache. */
+/* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L1 cache, a piece of A in the L2
+ * cache. */
 enum { NB__GEMM_DEPTH = 384, NB__GEMM_ROWS = 256 };
 
 /* A matrix: element (i,j) at data[i row + j column]. */
@@ -14,8 +15,9 @@ typedef struct nb__matrix {
     int64_t row, column;
 } nb__matrix;
 
-/* A matrix of windows, for convolutions too. Row i of A begins at a + i % period row + i / period jump and is `taps` runs of k elements, `tap`
- * apart, with steps between elements; B has taps k rows of `width` dense numbers, or half as many where that is enough, step_b apart. */
+/* A matrix of windows, for convolutions too. Row i of A begins at a + i % period row + i / period jump and is `taps` runs of k
+ * elements, `tap` apart, with steps between elements; B has taps k rows of `width` dense numbers, or half as many where that is
+ * enough, step_b apart. */
 typedef struct nb__windows {
     const float *a, *b;
     int64_t      row, period, jump, taps, tap, k, step, step_b;
@@ -24,11 +26,13 @@ typedef struct nb__windows {
 typedef struct nb__gemm_loops {
     int width, lanes; /* columns of a panel of B: two vectors */
     int rows;         /* of a block of C */
-    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__PACK_FLOATS, aligned to 64 bytes; panels: B as packed
-     * by `pack`, panel by panel, or NULL. An element of C is one chain of multiply-adds over k, whatever the tile it is in. */
+    /* C[m,n] = A[m,k] B[k,n], or that is added to C; any strides, k > 0. pack: scratch of NB__PACK_FLOATS, aligned to 64 bytes;
+     * panels: B as packed by `pack`, panel by panel, or NULL. An element of C is one chain of multiply-adds over k, whatever the
+     * tile it is in. */
     void (*product)(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack,
                     const float *panels);
-    /* A panel of B: [k, columns], columns <= width, as dense rows of `width` numbers, or half as many where that is enough; zeros beyond. */
+    /* A panel of B: [k, columns], columns <= width, as dense rows of `width` numbers, or half as many where that is enough; zeros
+     * beyond. */
     void (*pack)(float *to, nb__matrix b, int64_t k, int columns);
     /* C[m,columns] = A B, columns <= width, or that is added to C. */
     void (*windows)(const nb__windows *w, nb__matrix c, int64_t m, int columns, bool add);

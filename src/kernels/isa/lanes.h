@@ -1,5 +1,5 @@
-/* lanes.h: vectors of an instruction set's width, for loops that compilers do not vectorise by themselves: choices lane by lane, bytes
- * beside floats, the part of a vector that a row's end needs. */
+/* lanes.h: vectors of an instruction set's width, for loops that compilers do not vectorise by themselves: choices lane by lane,
+ * bytes beside floats, the part of a vector that a row's end needs. */
 #ifndef NB_LANES_H
 #define NB_LANES_H
 

@@ -69,10 +69,10 @@ static void pick_rows(void *to, int64_t to_step, const void *from, const int64_t
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- transposition */
+/* -------------------------------------------------------------------------------------------------------------- transposition */
 
-/* A block of LANES x LANES or less in registers. Shuffling the first half of the rows into the second, as cards, log2 LANES times, brings
- * element (i, j) to (j, i). */
+/* A block of LANES x LANES or less in registers. Shuffling the first half of the rows into the second, as cards, log2 LANES
+ * times, brings element (i, j) to (j, i). */
 static inline __attribute__((always_inline)) void transpose_block(float *to, int64_t to_stride, const float *from,
                                                                   int64_t from_stride, int64_t m, int64_t n) {
     floats row[LANES], next[LANES];
@@ -108,7 +108,7 @@ static void transpose(float *to, int64_t to_stride, const float *from, int64_t f
         }
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- running sums */
+/* --------------------------------------------------------------------------------------------------------------- running sums */
 
 typedef double halves __attribute__((vector_size(LANES / 2 * sizeof(double))));
 typedef float  half __attribute__((vector_size(LANES / 2 * sizeof(float))));

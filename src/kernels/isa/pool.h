@@ -1,5 +1,5 @@
-/* pool.h: the loops of pools over n windows of one shape, one set for each instruction set. The windows are those of neighbouring channels
- * of a channels-last image, or of one row of a plain one. */
+/* pool.h: the loops of pools over n windows of one shape, one set for each instruction set. The windows are those of neighbouring
+ * channels of a channels-last image, or of one row of a plain one. */
 #ifndef NB_ISA_POOL_H
 #define NB_ISA_POOL_H
 

@@ -17,8 +17,8 @@ static inline wide_word multiply(wide_word a, uint32_t b) {
 #endif
 }
 
-/* Philox 4x32-10 (Salmon et al., 2011) of LANES / 2 blocks. Each lane has a 32-bit word in its low half; what is in the high half is never
- * looked at. */
+/* Philox 4x32-10 (Salmon et al., 2011) of LANES / 2 blocks. Each lane has a 32-bit word in its low half; what is in the high half
+ * is never looked at. */
 static inline void philox(const nb__random_source *s, wide_word block, wide_word c[4]) {
     uint32_t k0 = s->key[0], k1 = s->key[1];
     c[0] = block;

@@ -1,8 +1,8 @@
 /* reduce.c: sums, products and extremes of rows and columns, compiled once for each instruction set.
  *
- * Sums: partial results in 16 lanes, whatever a vector's width is, combined in a fixed tree. A float lane adds up at most DEPTH elements
- * before it is added to a double: so sums of millions of floats are good to the last bits, at the speed of floats. Extremes do not depend on
- * the order. */
+ * Sums: partial results in 16 lanes, whatever a vector's width is, combined in a fixed tree. A float lane adds up at most DEPTH
+ * elements before it is added to a double: so sums of millions of floats are good to the last bits, at the speed of floats.
+ * Extremes do not depend on the order. */
 #include "loops.h"
 
 #include <math.h>
@@ -79,7 +79,7 @@ static double prod(const float *x, int64_t n) {
     return lane[0];
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ extremes */
+/* ------------------------------------------------------------------------------------------------------------------- extremes */
 
 /* The `half` lanes from the half-th on in the place of the first; the others are of no interest. */
 INLINE floats upper(floats v, int half) {
@@ -153,7 +153,7 @@ INLINE int64_t find_first(const float *x, int64_t n, float value) {
 
 static int64_t find(const float *x, int64_t n, float value) { return find_first(x, n, value); }
 
-/* ---------------------------------------------------------------------------------------------------------------------------- rows */
+/* ----------------------------------------------------------------------------------------------------------------------- rows */
 
 enum { FEW = 8 }; /* elements of a row for which a vector is more than is needed */
 
@@ -204,9 +204,10 @@ static void spread_rows(float *y, const float *x, int64_t rows, int64_t n) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- columns */
+/* -------------------------------------------------------------------------------------------------------------------- columns */
 
-/* The columns' next BLOCK rows, behind those at x, if `rows` are left: the processor does not foresee so many streams by itself. */
+/* The columns' next BLOCK rows, behind those at x, if `rows` are left: the processor does not foresee so many streams by
+ * itself. */
 INLINE void fetch(const float *x, int64_t stride, int64_t rows) {
     if (rows < BLOCK) return;
     for (int i = 0; i < BLOCK; i++) __builtin_prefetch(x + (BLOCK + i) * stride, 0, 2);

@@ -1,5 +1,6 @@
-/* sums.h: sums of floats in 16 lanes, whatever a vector's width is: a float lane adds up at most DEPTH elements before it is added to a double, and
- * the doubles meet in a fixed tree. So sums of millions of floats are good to the last bits, at the speed of floats. */
+/* sums.h: sums of floats in 16 lanes, whatever a vector's width is: a float lane adds up at most DEPTH elements before it is
+ * added to a double, and the doubles meet in a fixed tree. So sums of millions of floats are good to the last bits, at the speed
+ * of floats. */
 #ifndef NB_SUMS_H
 #define NB_SUMS_H
 
@@ -16,7 +17,8 @@ typedef double double_4 __attribute__((vector_size(4 * sizeof(double))));
 typedef double double_2 __attribute__((vector_size(2 * sizeof(double))));
 typedef float  half_floats __attribute__((vector_size(WIDE / 2 * sizeof(float))));
 
-/* Both halves of v as doubles, one added to the other. By address: passing 64 bytes by value depends on the compiler's version. */
+/* Both halves of v as doubles, one added to the other. By address: passing 64 bytes by value depends on the compiler's
+ * version. */
 static inline __attribute__((always_inline)) half_doubles fold(const wide_floats *v) {
     half_floats h[2];
     memcpy(h, v, sizeof *v);

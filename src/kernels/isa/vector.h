@@ -1,5 +1,5 @@
-/* vector.h: floats in vectors as wide as the instruction set has them: what C's vector types lack. Arithmetic, shifts and bits come from
- * those types; comparisons and choices do not, because v4 has registers of masks for them. */
+/* vector.h: floats in vectors as wide as the instruction set has them: what C's vector types lack. Arithmetic, shifts and bits
+ * come from those types; comparisons and choices do not, because v4 has registers of masks for them. */
 #ifndef NB_VECTOR_H
 #define NB_VECTOR_H
 
@@ -38,7 +38,8 @@ static inline int    holds(lanes m, int i) { return m >> i & 1; }
 static inline vector to_float(whole x) { return (vector)_mm512_cvtepi32_ps((__m512i)x); }
 static inline vector square_root(vector x) { return (vector)_mm512_sqrt_ps((__m512)x); }
 static inline vector fma_(vector a, vector b, vector c) { return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-/* first_of: the first n lanes of x, zeros behind them. smaller, larger: a < b ? a : b and a > b ? a : b: of a NaN and another, b. */
+/* first_of: the first n lanes of x, zeros behind them. smaller, larger: a < b ? a : b and a > b ? a : b: of a NaN and another,
+ * b. */
 static inline vector smaller(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline vector larger(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
 #define TO_WHOLE(x, how) ((vector)_mm512_roundscale_ps((__m512)(x), (how) | _MM_FROUND_NO_EXC))

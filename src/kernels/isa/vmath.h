@@ -1,18 +1,19 @@
 /* vmath.h: the words of elementwise.def's formulas for vectors of floats.
  *
- * There are no branches in what is used often; where an argument is rare and awkward (sin beyond 2^17, 0 to a power) its lanes are done
- * one by one by the C library. FMA is one rounding where the instruction set has it and two where not, everywhere alike. Polynomials are
- * minimax for the relative error of the function (Remez); ranges are reduced as in Cody & Waite, Software Manual for the Elementary
- * Functions, 1980.
+ * There are no branches in what is used often; where an argument is rare and awkward (sin beyond 2^17, 0 to a power) its lanes
+ * are done one by one by the C library. FMA is one rounding where the instruction set has it and two where not, everywhere alike.
+ * Polynomials are minimax for the relative error of the function (Remez); ranges are reduced as in Cody & Waite, Software Manual
+ * for the Elementary Functions, 1980.
  *
- * Largest errors in units in the last place, over all floats (sin, cos: up to 2^17, beyond the C library's), by tests/test_accuracy.c:
+ * Largest errors in units in the last place, over all floats (sin, cos: up to 2^17, beyond the C library's), by
+ * tests/test_accuracy.c:
  *
  *                 exp    log    tanh   erf    sin    cos    sigmoid
  *     baseline    1.03   0.92   1.65   1.51   1.58   1.59   1.78
  *     v3, v4      1.06   0.86   1.65   1.22   1.56   1.57   1.55
  *
- * and of samples, in any set: exp2 1.1, expm1 1.7, log2 2.0, log1p 1.5, sinh 1.6, cosh 1.5, tan 2.7, asin 2.3, acos 1.1, atan 1.8, atan2 1.4, pow 0.53,
- * softplus 1.7, silu 2.3, mish 3.9, mod 0.5.
+ * and of samples, in any set: exp2 1.1, expm1 1.7, log2 2.0, log1p 1.5, sinh 1.6, cosh 1.5, tan 2.7, asin 2.3, acos 1.1, atan
+ * 1.8, atan2 1.4, pow 0.53, softplus 1.7, silu 2.3, mish 3.9, mod 0.5.
  */
 #ifndef NB_VMATH_H
 #define NB_VMATH_H
@@ -40,7 +41,7 @@ static inline vector MIN(vector a, vector b) { return pick(is_nan(a), a, smaller
 static inline vector MAX(vector a, vector b) { return pick(is_nan(a), a, larger(a, b)); }
 static inline vector SIGN(vector a) { return pick(less(K(0), a), K(1), pick(less(a, K(0)), K(-1), K(0))); }
 
-/* ------------------------------------------------------------------------------------------------------ lane by lane: the C library's -- */
+/* ------------------------------------------------------------------------------------------- lane by lane: the C library's -- */
 
 typedef float unary(float x);
 typedef float binary(float a, float b);
@@ -58,7 +59,7 @@ static __attribute__((noinline)) vector by_lane_2(binary *f, vector a, vector b,
     return y;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ whole numbers -- */
+/* ----------------------------------------------------------------------------------------------------------- whole numbers -- */
 
 /* Rounds to a whole number by letting the fraction fall off the end: |x| < 2^22. As float it is k - ROUNDER, and its low bits are
  * those of the whole number. */
@@ -90,7 +91,7 @@ static inline vector TRUNC(vector x) {
 }
 #endif
 
-/* -------------------------------------------------------------------------------------------------------------- exponential functions -- */
+/* --------------------------------------------------------------------------------------------------- exponential functions -- */
 
 /* log 2 in two pieces: multiples of the first by up to 2^15 are exact. */
 #define LOG2_HIGH 0.693359375f
@@ -192,8 +193,8 @@ static inline vector TANH(vector x) {
     return with_sign(pick(less(K(0.625), a), 1 - 2 / (exp2_inner(b) + 1), FMA(a * u, p, a)), x);
 }
 
-/* q = 1 / (1 + e) with e = e^-|x| = s (1 + t), s a power of 2, or q e where x < 0: that is s q (1 + t), where t is given what q lacks to be
- * exact, so that neither e nor 1 + e is rounded. */
+/* q = 1 / (1 + e) with e = e^-|x| = s (1 + t), s a power of 2, or q e where x < 0: that is s q (1 + t), where t is given what q
+ * lacks to be exact, so that neither e nor 1 + e is rounded. */
 static inline vector SIGMOID(vector x) {
     vector k, t;
     whole  n;
@@ -203,8 +204,8 @@ static inline vector SIGMOID(vector x) {
     return pick(negative(x), FMA(part, t, part), q);
 }
 
-/* The derivative of gelu_tanh: s + x s (1 - s) v' with s = sigma(v), v = k x (1 + h x^2). With e = e^-|v|, q = 1 / (1 + e) and r = e q, s is
- * one of these two and 1 - s the other. Beyond 30 it is 0 or 1. */
+/* The derivative of gelu_tanh: s + x s (1 - s) v' with s = sigma(v), v = k x (1 + h x^2). With e = e^-|v|, q = 1 / (1 + e) and r
+ * = e q, s is one of these two and 1 - s the other. Beyond 30 it is 0 or 1. */
 static inline vector GELU_TANH_SLOPE(vector x) {
     vector t = larger(K(-30), smaller(K(30), x)), u = t * t; /* of a NaN the NaN */
     vector v = t * FMA(u, K(0.071354816272600248), K(1.5957691216057307));
@@ -236,7 +237,7 @@ static inline vector ERF(vector x) {
     return with_sign(pick(less(K(1), a), 1 - exp2_inner(q), FMA(a, p, a)), x);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- logarithms -- */
+/* -------------------------------------------------------------------------------------------------------------- logarithms -- */
 
 /* x = 2^n (1 + r) with 1 + r in [sqrt(1/2), sqrt 2); x > 0 and finite. */
 static inline vector log_split(vector x, vector *n) {
@@ -283,7 +284,8 @@ static inline vector LOG1P(vector x) {
     return pick(equal(x, K(0)), x, y); /* keeps -0 */
 }
 
-/* log(1 + e^x) for x <= 0: with e = e^x log(1 + e) = n log 2 + log(1 + r), n = 0 or 1, and what the sum 1 + e has lost is in r. */
+/* log(1 + e^x) for x <= 0: with e = e^x log(1 + e) = n log 2 + log(1 + r), n = 0 or 1, and what the sum 1 + e has lost is in
+ * r. */
 static inline vector LOG1P_EXP(vector x) {
     vector e = EXP(x), u = 1 + e;
     lanes  large = less(K(1.41421356), u);
@@ -291,7 +293,7 @@ static inline vector LOG1P_EXP(vector x) {
     return pick(large, K(LOG2_HIGH), K(0)) + (r + (pick(large, K(LOG2_LOW), K(0)) + log_tail(r)));
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- powers -- */
+/* ------------------------------------------------------------------------------------------------------------------ powers -- */
 
 /* 2^(b (n + log2 m)), m in [sqrt(1/2), sqrt 2): log2 m = s P(s^2) with s = (m - 1) / (m + 1) */
 static inline wide wide_pow(wide m, wide n, wide b) {
@@ -345,7 +347,7 @@ static inline vector MOD(vector a, vector b) {
     return any(edge) ? by_lane_2(mod_lane, a, b, m, edge) : m;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- angles -- */
+/* ------------------------------------------------------------------------------------------------------------------ angles -- */
 
 /* x = n pi/2 + r, |r| <= pi/4 and a little; |x| <= 2^17. The first piece of pi/2 times n taken from x is exact with FMA. */
 static inline vector quarter_turns(vector x, whole *n) {
