@@ -53,12 +53,12 @@ while read -r line; do
     if eval "$command"; then same "README: $line" "$(block text)" "$(cd "$work" && ./readme 2>&1)"; else fail "README: $line"; fi
 done < <(grep '^    cc program.c' README.md)
 
-# A program that trains, with the library inside (its loops for three instruction sets) and no oneDNN, stays below 1.5 MB.
+# A program that trains, with the library inside (its loops for three instruction sets) and no oneDNN, stays below 1.6 MB.
 if make --no-print-directory -s -j2 BUILD="$build/own" DNNL=0 EXTRA=-Werror "$build/own/examples/embed"; then
     strip -o "$work/embed" "$build/own/examples/embed"
     size=$(stat -c %s "$work/embed")
     echo "embed, stripped, without oneDNN: $size bytes"
-    if [ "$size" -lt 1500000 ]; then pass; else fail "embed: $size bytes"; fi
+    if [ "$size" -lt 1600000 ]; then pass; else fail "embed: $size bytes"; fi
     same 'embed without oneDNN' "$(sed -n 's/^embed  *//p' tests/golden/examples.txt)" "$(cd "$work" && ./embed | tail -n 1)"
     if ldd "$work/embed" | grep -qi 'dnnl\|gomp\|nabla'; then fail 'embed: needs more than it should' "$(ldd "$work/embed")"; else pass; fi
 else
