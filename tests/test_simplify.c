@@ -453,6 +453,11 @@ static void test_lookups(void **state) {
     assert_int_equal(count_large(compare(nb_list_of(nb, sums), 1e-5)), 0);
     assert_int_equal(count_large(compare(nb_list_of(nb, sums, product), 1e-5)), 1);
     assert_int_equal(count_large(compare(nb_list_of(nb, nb_scatter_add(input(nb_shape(8, 40)), 0, places, product)), 1e-5)), 1);
+    /* Nor where all rows go to one place, of which the index has only one. */
+    nb_tensor *one = nb_input(nb, "place", NB_I64, nb_shape(1, 1));
+    assert_true(nb_set(one, (int64_t[]){5}, sizeof(int64_t)));
+    sums = nb_scatter_add(zeros(nb_shape(8, 40)), 0, nb_expand(one, nb_shape(CHOSEN, 40)), nb_matmul(g, b));
+    assert_int_equal(count_large(compare(nb_list_of(nb, sums), 1e-5)), 1);
     /* An index out of range is told as before. */
     nb_tensor  *index = nb_input(nb, "index", NB_I64, nb_shape(CHOSEN)), *rows = nb_index_select(input(nb_shape(8, 40)), 0, index);
     nb_program *p = compile(nb_list_of(nb, nb_matmul(rows, input(nb_shape(40, 24)))), "all");

@@ -100,7 +100,8 @@ static nb_dims inverse(nb_dims axes) {
 static int rows_of_product(nb__rewrite *r, const nb__node *n) {
     const nb__node *places = &r->old[n->in[1]];
     if (((const nb__axis_attr *)n->attr)->axis != 0 || n->shape.rank != 2 || !nb__is_zeros(&r->old[n->in[0]])) return -1;
-    if (!nb__is_computed(places, &nb__op_expand) || r->old[places->in[0]].shape.size[1] != 1 || places->shape.size[1] == 1)
+    if (!nb__is_computed(places, &nb__op_expand) ||
+        !nb__dims_equal(r->old[places->in[0]].shape, nb_shape(places->shape.size[0], 1)) || places->shape.size[1] == 1)
         return -1;
     int index = nb__make_reshape(r, r->to[places->in[0]], nb_shape(places->shape.size[0])), at = n->in[2];
     for (int views = 0; views < MOST_VIEWS && r->users[at] == 1 && keeps_rows(r, &r->old[at]); views++) {
