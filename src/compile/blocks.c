@@ -88,7 +88,8 @@ static bool mark(nb_program *p, int64_t *items) {
     return *items > 0;
 }
 
-/* Whether more than elementwise work and reductions is done by items: regions keep what lies between these in the first cache anyway. */
+/* Whether more than elementwise work and reductions is done by items: regions keep what lies between these in the first cache
+ * anyway. */
 static bool has_products(const nb_program *p) {
     for (int i = 0; i < p->n_nodes; i++) {
         const nb__node *n = &p->node[i];
