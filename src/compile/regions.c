@@ -179,9 +179,13 @@ static bool is_cheap(const nb__node *n) {
     return false;
 }
 
+/* By the group's members, which are few; a node's readers may be thousands. */
 static bool is_read_by(const nb__fusion *f, int group, int i) {
-    for (int u = f->first_use[i]; u < f->first_use[i + 1]; u++)
-        if (nb__has_member(f, group, f->use[u].node)) return true;
+    for (int e = f->group[group].first_entry; e >= 0; e = f->entry[e].next) {
+        const nb__node *n = &f->p->node[f->entry[e].node];
+        for (int m = 0; m < n->n_in; m++)
+            if (n->in[m] == i) return true;
+    }
     return false;
 }
 
