@@ -15,15 +15,16 @@ static nb_tensor *gelu_slope(nb_tensor *x) {
 }
 
 /* The second derivative of gelu_tanh: s (1 - s) (2v' + x ((1 - 2s) v'^2 + v'')) with s = sigma(v), v = k x (1 + h x^2), v' = k (1
- * + 3h x^2), v'' = 6kh x */
+ * + 3h x^2), v'' = 6kh x; 1 - s as sigma(-v), which keeps its digits */
 static nb_tensor *gelu_tanh_bend(nb_tensor *x) {
     const double k = 1.5957691216057307117, h = 0.044715;
     nb_tensor   *one = nb__scalar(x, 1), *two = nb__scalar(x, 2), *square = nb_square(x);
-    nb_tensor   *s = nb_sigmoid(nb_mul(nb_mul(nb__scalar(x, k), x), nb_add(one, nb_mul(nb__scalar(x, h), square))));
+    nb_tensor   *v = nb_mul(nb_mul(nb__scalar(x, k), x), nb_add(one, nb_mul(nb__scalar(x, h), square)));
+    nb_tensor   *s = nb_sigmoid(v), *rest = nb_sigmoid(nb_neg(v));
     nb_tensor   *v1 = nb_mul(nb__scalar(x, k), nb_add(one, nb_mul(nb__scalar(x, 3 * h), square)));
     nb_tensor   *v2 = nb_mul(nb__scalar(x, 6 * k * h), x);
-    nb_tensor   *curve = nb_add(nb_mul(nb_sub(one, nb_mul(two, s)), nb_square(v1)), v2);
-    return nb_mul(nb_mul(s, nb_sub(one, s)), nb_add(nb_mul(two, v1), nb_mul(x, curve)));
+    nb_tensor   *curve = nb_add(nb_mul(nb_sub(rest, s), nb_square(v1)), v2);
+    return nb_mul(nb_mul(s, rest), nb_add(nb_mul(two, v1), nb_mul(x, curve)));
 }
 
 /* s (1 + x (1 - s)) with s = sigma(x) */
