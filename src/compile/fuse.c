@@ -43,6 +43,12 @@ static int reader(readers *r, int group) {
     return r->n++;
 }
 
+static void drop_reader(readers *r, int k) {
+    r->n--;
+    r->group[k] = r->group[r->n];
+    r->direct[k] = r->direct[r->n];
+}
+
 /* Adds those who read node `at`, which shows node i: as it is, or in another shape or order, by so many views of views. */
 static void add_readers(const nb__fusion *f, readers *r, int at, bool direct, int views) {
     if (views > MOST_VIEWS) r->too_many = true; /* the call stack is finite */
@@ -136,9 +142,7 @@ static void compute_where_free(nb__fusion *f, readers *r, int i) {
         int      g = r->group[k];
         if (!f->group[g].is_region || !nb__is_cheap_for(f, g, i, 0) || !fits(f, r, i, k, &part)) continue;
         add(f, r, g, i, part);
-        r->n--;
-        r->group[k] = r->group[r->n];
-        r->direct[k] = r->direct[r->n];
+        drop_reader(r, k);
     }
 }
 
@@ -152,9 +156,7 @@ static void join_readers(nb__fusion *f, readers *r, int i) {
             r->direct[a] &= r->direct[b];
             for (int u = 0; u < r->n_uses; u++)
                 if (r->use_group[u] == h) r->use_group[u] = g;
-            r->n--;
-            r->group[b] = r->group[r->n];
-            r->direct[b] = r->direct[r->n];
+            drop_reader(r, b);
             b = a; /* from the start: g is another one now */
         }
     }

@@ -208,18 +208,20 @@ bool nb__is_cheap_for(const nb__fusion *f, int group, int i, int reads) {
     return is_cheap(&f->p->node[i]) && new_reads(f, group, i, DEPTH) <= reads;
 }
 
-bool nb__has_member(const nb__fusion *f, int group, int i) {
-    for (int e = f->entry_of[i]; e >= 0; e = f->entry[e].next_of_node)
-        if (nb__group_of(f, f->entry[e].group) == group) return true;
-    return false;
+/* Node i's entry in the group, or -1. */
+static int entry_in(const nb__fusion *f, int group, int i) {
+    int e = f->entry_of[i];
+    while (e >= 0 && nb__group_of(f, f->entry[e].group) != group) e = f->entry[e].next_of_node;
+    return e;
 }
+
+bool nb__has_member(const nb__fusion *f, int group, int i) { return entry_in(f, group, i) >= 0; }
 
 /* --------------------------------------------------------------------------------------------------------------------- parts of members */
 
 static nb__part part_in(const nb__fusion *f, int group, int node) {
-    for (int e = f->entry_of[node]; e >= 0; e = f->entry[e].next_of_node)
-        if (nb__group_of(f, f->entry[e].group) == group) return f->entry[e].part;
-    return NB__FULL;
+    int e = entry_in(f, group, node);
+    return e < 0 ? NB__FULL : f->entry[e].part;
 }
 
 /* Whether node i is a reduction, or elementwise work on reductions. Looked for among a few nodes only. */
