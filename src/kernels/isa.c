@@ -6,9 +6,9 @@
 
 /* From the best to the plainest. */
 static const nb__isa sets[] = {
-    {"v4", nb__tiles_v4, nb__chains_v4, &nb__series_v4, nb__casts_v4, &nb__loops_v4},
-    {"v3", nb__tiles_v3, nb__chains_v3, &nb__series_v3, nb__casts_v3, &nb__loops_v3},
-    {"baseline", nb__tiles_baseline, nb__chains_baseline, &nb__series_baseline, nb__casts_baseline, &nb__loops_baseline},
+    {"v4", nb__tiles_v4, nb__chains_v4, nb__series_v4, nb__casts_v4, &nb__loops_v4},
+    {"v3", nb__tiles_v3, nb__chains_v3, nb__series_v3, nb__casts_v3, &nb__loops_v3},
+    {"baseline", nb__tiles_baseline, nb__chains_baseline, nb__series_baseline, nb__casts_baseline, &nb__loops_baseline},
     {.name = "reference"},
 };
 

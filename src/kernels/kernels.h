@@ -63,14 +63,14 @@ typedef struct nb__isa {
     const char             *name;      /* "reference", "baseline", "v3", "v4" */
     nb__tile *const        *tiles;     /* by row; NULL in "reference" */
     nb__chain_tile *const  *chains;    /* by pattern */
-    nb__series_tile *const *series;
+    nb__series_tile        *series;
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */
 extern nb__chain_tile *const nb__chains_baseline[], *const nb__chains_v3[], *const nb__chains_v4[]; /* isa/fused.c */
-extern nb__series_tile *const nb__series_baseline, *const nb__series_v3, *const nb__series_v4; /* isa/series.c */
+nb__series_tile nb__series_baseline, nb__series_v3, nb__series_v4; /* isa/series.c */
 extern nb__cast_tile *const nb__casts_baseline[][NB__CAST_TYPES], *const nb__casts_v3[][NB__CAST_TYPES],
     *const nb__casts_v4[][NB__CAST_TYPES]; /* isa/cast.c */
 
@@ -143,6 +143,11 @@ typedef struct nb__instruction {
     int      chain;    /* NB__CHAIN, NB__SERIES: which */
     double   p, q;
 } nb__instruction;
+/* Whether an instruction has a value as an operand. */
+static inline bool nb__reads(const nb__instruction *ins, int value) {
+    return ins->in[0] == value || ins->in[1] == value || ins->in[2] == value;
+}
+
 typedef struct nb__region {
     nb_array        space;         /* shape and order in memory; no data */
     unsigned        rows, columns; /* bit i: axis i belongs to rows; is kept by COLUMN sums. 0: there are none */

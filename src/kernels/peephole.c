@@ -54,10 +54,6 @@ bool nb__is_chain_sum(const nb__chain *c, int v) {
 
 static bool has_two_orders(int row) { return row == NB__ROW_add || row == NB__ROW_mul; }
 
-static bool reads(const nb__instruction *ins, int value) {
-    return ins->in[0] == value || ins->in[1] == value || ins->in[2] == value;
-}
-
 static bool is_inside(const pattern *p, const int *value, int v) {
     for (int k = 0; k < steps_of(p); k++)
         if (value[p->operands + k] == v) return true;
@@ -66,7 +62,7 @@ static bool is_inside(const pattern *p, const int *value, int v) {
 
 /* The first instruction from `from` on outside the chain that reads v; n: there is none. */
 static int next_reader(const nb__instruction *list, int n_in, int n, const pattern *p, const int *value, int v, int from) {
-    while (from < n && (!reads(&list[from], v) || is_inside(p, value, n_in + from))) from++;
+    while (from < n && (!nb__reads(&list[from], v) || is_inside(p, value, n_in + from))) from++;
     return from;
 }
 
@@ -166,7 +162,7 @@ static void read_ones(const nb__instruction *list, int n_in, nb__chain *c, unsig
 static void drop_splats(nb__instruction *list, int n_in, int n, const nb__chain *chain, int chains) {
     for (int k = 0; k < n; k++) {
         bool is_read = list[k].row != NB__SPLAT;
-        for (int i = k + 1; i < n && !is_read; i++) is_read = list[i].row > NB__CHAIN && reads(&list[i], n_in + k);
+        for (int i = k + 1; i < n && !is_read; i++) is_read = list[i].row > NB__CHAIN && nb__reads(&list[i], n_in + k);
         for (int c = 0; c < chains; c++)
             for (int v = 0; v < chain[c].operands; v++) is_read = is_read || chain[c].value[v] == n_in + k;
         if (!is_read) list[k].row = NB__CHAIN_STEP;

@@ -1,6 +1,6 @@
 /* region.c: many elementwise operators and reductions as one pass over memory.
  *
- * The iteration space is cut into tiles of about a thousand elements. For each tile the instructions run one after the other, each a loop
+ * The iteration space is cut into tiles of some hundreds to two thousand elements. For each tile the instructions run one after the other, each a loop
  * over the tile (kernels/isa/), so that what lies between them stays in the L1 cache. What lies in memory as the tile does is read and
  * written in place; anything else is copied into a row first, or out of one at the end. A tile has whole rows where rows are reduced; sums over
  * columns or over everything are gathered by groups of tiles and put together at the end, in the order of the groups. */
@@ -156,7 +156,6 @@ static void run_tile(tile *t) {
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
         void *y = t->value[r->n_in + k] = nb__writes_in_place(r, ins) ? out[ins->store] : t->rows + r->value_row[k];
-        
         run_instruction(t, k, y);
     }
     for (int m = 0; m < r->n_leaving; m++) {

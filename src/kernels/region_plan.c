@@ -74,8 +74,7 @@ static void make_spaces(nb__region_plan *r, const nb__region *what, const nb__ca
 static bool is_full_for_all(const nb__region *what, int operand) {
     for (int k = 0; k < what->n_instructions; k++) {
         const nb__instruction *ins = &what->instruction[k];
-        bool                   reads = ins->in[0] == operand || ins->in[1] == operand || ins->in[2] == operand;
-        if (reads && (ins->row < NB__CAST || ins->part != NB__FULL)) return false;
+        if (nb__reads(ins, operand) && (ins->row < NB__CAST || ins->part != NB__FULL)) return false;
     }
     return what->in_part[operand] == NB__FULL;
 }
@@ -232,7 +231,7 @@ static void find_fixed(nb__region_plan *r) {
             }
         for (int k = 0; k < r->n_instructions; k++) {
             const nb__instruction *ins = &r->instruction[k];
-            if (ins->row > NB__CHAIN && (ins->in[0] == i || ins->in[1] == i || ins->in[2] == i)) is_free = false;
+            if (ins->row > NB__CHAIN && nb__reads(ins, i)) is_free = false;
         }
         for (int s = 0; s < r->n_series; s++)
             for (int k = 0; k < r->series[s].n_steps; k++) {
@@ -399,7 +398,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
                                      (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = nb__move_loops_of(isa), .chain_tiles = isa->chains, .series_tile = *isa->series,
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = nb__move_loops_of(isa), .chain_tiles = isa->chains, .series_tile = isa->series,
                            .casts = isa->casts, .n_in = n_in, .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);

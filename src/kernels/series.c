@@ -14,14 +14,10 @@ static bool is_float(const list *l, int value) {
     return (value < l->n_in ? l->in_dtype[value] : l->ins[value - l->n_in].dtype) == NB_F32;
 }
 
-static bool reads(const nb__instruction *ins, int value) {
-    return ins->in[0] == value || ins->in[1] == value || ins->in[2] == value;
-}
-
 /* The first reader of a value after instruction k; n: there is none. */
 static int next_reader(const list *l, int value, int k) {
     do k++;
-    while (k < l->n && !reads(&l->ins[k], value));
+    while (k < l->n && !nb__reads(&l->ins[k], value));
     return k;
 }
 
@@ -70,7 +66,7 @@ static bool may_wait(const list *l, const int *member, int n_members, int from, 
         bool is_member = false, is_reader = false;
         for (int m = 0; m < n_members; m++) {
             is_member |= member[m] == i;
-            is_reader |= reads(&l->ins[i], l->n_in + member[m]);
+            is_reader |= nb__reads(&l->ins[i], l->n_in + member[m]);
         }
         if (!is_member && (is_reader || (l->ins[i].store >= 0 && l->ins[i].part <= NB__ROW))) return false;
     }

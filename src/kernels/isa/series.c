@@ -51,13 +51,11 @@ static inline __attribute__((always_inline)) void block(const nb__series_step *s
     }
 }
 
-static void series(const nb__series_step *step, int n_steps, const float *first, int64_t n) {
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+void JOIN(nb__series_, NB__ISA)(const nb__series_step *step, int n_steps, const float *first, int64_t n) {
     int64_t i = 0;
     for (; i + VECTORS * LANES <= n; i += VECTORS * LANES) block(step, n_steps, first, i, VECTORS, LANES);
     for (; i + LANES <= n; i += LANES) block(step, n_steps, first, i, 1, LANES);
     if (i < n) block(step, n_steps, first, i, 1, n - i);
 }
-
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-nb__series_tile *const JOIN(nb__series_, NB__ISA) = series;
