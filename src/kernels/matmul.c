@@ -53,7 +53,8 @@ void nb__product_cut(nb__product *p) {
     const double worth = p->m == 1 ? 1e5 : 1e6, enough = p->m == 1 ? 1e5 : 4e6;
     const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
     double       most = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
-    double       pack_b = p->b[1] == 1 ? 1 : 3, read_a = p->a[1] != 1 && (p->a[0] != 1 || p->a[1] % 1024 == 0) ? 4 : 0.3;
+    bool         packs_a = p->a[1] != 1 && (p->a[0] != 1 || p->a[1] % NB__GEMM_PAGE == 0);
+    double       pack_b = p->b[1] == 1 ? 1 : 3, read_a = packs_a ? 4 : 0.3;
     p->rows = p->m;
     p->columns = p->n;
     p->down = p->across = 1;

@@ -13,7 +13,7 @@ enum { ROWS = 8 };
 #else
 enum { ROWS = 6 };
 #endif
-enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, PAGE = 1024, MANY = 4 };
+enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, MANY = 4 };
 
 /* Sum of the lanes, by halves. */
 static inline float sum(vector v) {
@@ -214,13 +214,13 @@ static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
 /* ------------------------------------------------------------------------------------------------------------------ products */
 
 /* Steps first to first + k of A and B. Both are read where they are if that is along dense columns or, for A, rows; unless what
- * is read fell on itself in the cache, because columns or rows are a multiple of a page apart, or A's columns are read again for
- * many panels. */
+ * is read fell on itself in the cache, because columns of A are a multiple of a page apart or rows of B of half a page, or A's
+ * columns are read again for many panels. */
 static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t first, int64_t k, bool add, float *pack,
                   const float *panels, int64_t panel_rows) {
     float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;
-    bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % PAGE == 0 || n > MANY * WIDTH);
-    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % 512 == 0);
+    bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % NB__GEMM_PAGE == 0 || n > MANY * WIDTH);
+    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % (NB__GEMM_PAGE / 2) == 0);
     float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
     nb__windows w = {.a = at_a, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
     if (packs_a) {

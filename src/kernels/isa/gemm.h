@@ -8,6 +8,8 @@
 /* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L1 cache, a piece of A in the L2
  * cache. */
 enum { NB__GEMM_DEPTH = 384, NB__GEMM_ROWS = 256 };
+/* Floats between lines that fall on one another in the L1 cache. */
+enum { NB__GEMM_PAGE = 1024 };
 
 /* A matrix: element (i,j) at data[i row + j column]. */
 typedef struct nb__matrix {
