@@ -3,11 +3,15 @@
 
 enum { N = 333 };
 
+static void draw_values(float *v, int64_t n, uint64_t draw) {
+    for (int64_t i = 0; i < n; i++) v[i] = (float)(2 * next_real(&draw) - 1);
+}
+
 static nb_tensor *fill(nb_tensor *x, uint64_t draw) {
     int64_t n = nb_count(x);
     float  *v = malloc((size_t)n * sizeof *v + 1);
     assert_non_null(v);
-    for (int64_t i = 0; i < n; i++) v[i] = (float)(2 * next_real(&draw) - 1);
+    draw_values(v, n, draw);
     assert_true(nb_set(x, v, nb_bytes(x)));
     free(v);
     return x;
@@ -89,8 +93,7 @@ static void test_shared(void **unused) {
     expect_good(other);
     assert_true(nb_run(q));
     static _Alignas(64) float values[N * 3 * 32 * 32];
-    uint64_t                  draw = 9;
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++) values[i] = (float)(2 * next_real(&draw) - 1);
+    draw_values(values, sizeof values / sizeof *values, 9);
     assert_true(nb_set_in_place(x, values, sizeof values));
     assert_true(nb_run(p));
     compare(p, q, 0);
