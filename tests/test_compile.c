@@ -407,6 +407,22 @@ static void test_long_regions(void **state) {
     nb_close(nb);
 }
 
+/* Images that leave the program are written in the order in which they leave: no copy follows. */
+static void test_images_that_leave(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(4, 8, 6, 6), 0, 1)), *bias = nb_param(nb, "b", nb_zeros(nb, NB_F32, nb_shape(8)));
+    nb_tensor  *w[2] = {nb_param(nb, "w1", nb_normal(nb, NB_F32, nb_shape(8, 8, 1, 1), 0, 1)), nb_param(nb, "w3", nb_normal(nb, NB_F32, nb_shape(8, 8, 3, 3), 0, 1))};
+    for (int i = 0; i < 2; i++) {
+        nb_tensor  *y = nb_conv2d(x, w[i], NULL, NULL), *z = nb_relu(nb_conv2d(x, w[i], bias, NULL));
+        nb_tensor  *dy = nb_input(nb, i ? "dy3" : "dy1", NB_F32, nb_shape_of(y));
+        nb_program *p = nb_compile(nb, nb_list_join(nb, nb_list_of(nb, z), nb_grads(y, dy, nb_list_of(nb, x))));
+        assert_true(nb_run(p));
+        for (int k = 0; k < nb_program_describe(p).calls; k++) assert_null(strstr(nb_program_call(p, k).operators, "copy"));
+    }
+    nb_close(nb);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views), cmocka_unit_test(test_rows_again), cmocka_unit_test(test_made_of_what_is_read),
@@ -416,6 +432,7 @@ int main(void) {
         cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
         cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
         cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago), cmocka_unit_test(test_long_regions),
+        cmocka_unit_test(test_images_that_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,6 +336,23 @@ static void large_convolutions(void **unused) {
     for (size_t i = 0; i < sizeof q / sizeof *q; i++) check_conv(&q[i], i % 2 ? CHANNELS_LAST : PLAIN, PLAIN, CHANNELS_LAST);
 }
 
+/* As products: odd sizes, any strides of both images, and what is read and written by way of strips. */
+static void pointwise_convolutions(void **unused) {
+    static const conv_case small[] = {
+        {7, 5, 3, 3, 9, 1, 1, GEOMETRY(1, 0, 1, 1)},   {5, 17, 1, 1, 33, 1, 1, GEOMETRY(1, 0, 1, 1)},
+        {2, 1, 4, 9, 1, 1, 1, GEOMETRY(1, 0, 1, 1)},   {1, 15, 1, 7, 31, 1, 1, GEOMETRY(1, 0, 1, 1)},
+        {3, 400, 7, 1, 16, 1, 1, GEOMETRY(1, 0, 1, 1)}, {2, 3, 0, 4, 2, 1, 1, GEOMETRY(1, 0, 1, 1)},
+    };
+    static const conv_case large = {2, 60, 80, 81, 25, 1, 1, GEOMETRY(1, 0, 1, 1)}, larger = {2, 3, 251, 257, 33, 1, 1, GEOMETRY(1, 0, 1, 1)};
+    (void)unused;
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
+        for (int x = 0; x < LAYOUTS; x++)
+            for (int y = 0; y < REPEATED; y++) check_conv(&small[i], (layout)x, (layout)((x + y) % LAYOUTS), (layout)y);
+    check_conv(&large, PLAIN, PLAIN, CHANNELS_LAST);
+    check_conv(&large, CHANNELS_LAST, SWAPPED, PLAIN);
+    check_conv(&larger, PLAIN, PLAIN, PLAIN);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- oneDNN, and no memory */
 
 #if NB_DNNL
@@ -563,7 +580,7 @@ static int close_all(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
-        cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions),
+        cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions), cmocka_unit_test(pointwise_convolutions),
         cmocka_unit_test(threads_shared_by_two),   cmocka_unit_test(rounding_is_the_default),     cmocka_unit_test(onednn_is_used_quietly), cmocka_unit_test(kernels_of_the_benchmark),
         cmocka_unit_test(the_primitive_cache_is_bounded),
         cmocka_unit_test(planning_without_memory),

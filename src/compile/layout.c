@@ -3,7 +3,7 @@
  * Shapes are logical; the order in memory is chosen here. Convolutions produce channels-last images (that is how their kernels
  * are fastest), and what follows keeps the order of its operands, so that no transposition is needed between them. A view costs
  * nothing: it is other strides over the same buffer. Only where strides cannot express it, and where values leave the program, a
- * copy is made. */
+ * copy is made. Images that leave at once, or after elementwise work, are row-major from the start. */
 #include <string.h>
 
 #include "ops.h"
@@ -74,13 +74,14 @@ static int leader(const nb_program *p, const nb__node *n) {
 
 static const int channels_last_axes[4] = {0, 2, 3, 1};
 
-/* shown_as: the axes of the one permute through which all users see the result; NULL. A product is then written in that order. */
-static void choose(const nb_program *p, nb__node *n, bool channels_last, const nb_dims *shown_as) {
+/* shown_as: the axes of the one permute through which all users see the result; NULL. A product is then written in that order.
+ * leaves: it leaves the program, by way of elementwise work at most, which needs it row-major. */
+static void choose(const nb_program *p, nb__node *n, bool channels_last, const nb_dims *shown_as, bool leaves) {
     int axis[NB_MAX_RANK];
     nb__row_major(n);
     if (!channels_last) return;
-    if (n->dtype == NB_F32 && (n->op == &nb__op_conv2d || n->op == &nb__op_conv2d_input_grad)) {
-        nested_like(n, channels_last_axes);
+    if (n->op == &nb__op_conv2d || n->op == &nb__op_conv2d_input_grad) {
+        if (n->dtype == NB_F32 && !leaves) nested_like(n, channels_last_axes);
         return;
     }
     if (n->op == &nb__op_matmul && shown_as) {
@@ -200,6 +201,23 @@ static const nb_dims **find_orders(const nb_program *p) {
     return order;
 }
 
+/* The nodes that all users have leave the program, at once or after elementwise work. */
+static bool *find_leaving(const nb_program *p) {
+    bool *stays = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1), *leaves = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    if (!stays || !leaves) return NULL;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) leaves[p->root[i]] = true;
+    for (int i = 0; i < p->n_commits; i++) leaves[p->commit[i].node] = true;
+    for (int i = p->n_nodes - 1; i >= 0; i--) { /* users come first */
+        const nb__node *n = &p->node[i];
+        if (n->is_dead || n->source != NB__COMPUTED) continue;
+        leaves[i] = leaves[i] && !stays[i];
+        bool passes = leaves[i] && (nb__row_of(n->op) >= 0 || n->op == &nb__op_cast);
+        for (int k = 0; k < n->n_in; k++) *(passes ? &leaves[n->in[k]] : &stays[n->in[k]]) = true;
+    }
+    return leaves;
+}
+
 /* Copies what does not lie in its stretch of a joined concat already. */
 static bool copy_operands(nb_program *p, int concat) {
     for (int k = 0; k < p->node[concat].n_in; k++) {
@@ -222,8 +240,9 @@ bool nb__layout(nb_program *p, bool free_order) {
     if (free_order && !nb__find_homes(p)) return false;
     p->order = nb__program_alloc(p, room * sizeof *p->order);
     const nb_dims **shown_as = find_orders(p);
+    const bool     *leaves = find_leaving(p);
     bool           *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
-    if (!p->order || !shown_as || !taken) return false;
+    if (!p->order || !shown_as || !leaves || !taken) return false;
     for (int i = 0; i < n; i++) {
         nb__node *node = &p->node[i];
         node->base = i;
@@ -238,7 +257,7 @@ bool nb__layout(nb_program *p, bool free_order) {
             if (!copy_operands(p, i)) return false;
         } else if (!node->has_home) {
             if (free_order && node->op == &nb__op_pool_put && !order_gradient(p, i)) return false;
-            choose(p, &p->node[i], free_order, shown_as[i]);
+            choose(p, &p->node[i], free_order, shown_as[i], leaves[i]);
         }
         p->order[p->n_order++] = i;
     }

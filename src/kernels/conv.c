@@ -183,6 +183,8 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
 #endif
 
 static bool plan_conv(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan) {
+    if (nb__plan_pointwise(nb, isa, call, kind, threads, plan)) return true;
+    if (nb_error(nb)) return false;
 #if NB_DNNL
     if (plan_dnnl(nb, isa, call, kind, threads, plan)) return true;
     if (nb_error(nb)) return false;
