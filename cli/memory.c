@@ -7,7 +7,7 @@
 
 /* Bytes of a program by kind. Those in the workspace are of the call at which most of it is in use. */
 typedef struct plan {
-    double parameters, slots, inputs, constants, outputs;
+    double parameters, slots, inputs, constants, outputs, lasting;
     double workspace, forward, backward, scratch, gaps, all, saved;
 } plan;
 
@@ -38,7 +38,8 @@ static void add_live(const nb_buffer_info *list, int n, int call, double *forwar
 
 static plan make_plan(const cli_step *s, nb_list state, const nb_buffer_info *list, int n) {
     nb_program_info info = nb_program_describe(s->program);
-    plan            p = {.workspace = (double)info.workspace_bytes, .scratch = (double)info.scratch_bytes};
+    plan            p = {
+                   .workspace = (double)info.workspace_bytes, .scratch = (double)info.scratch_bytes, .lasting = (double)info.lasting_bytes};
     for (int i = 0; i < n; i++) {
         double bytes = (double)list[i].bytes;
         if (list[i].place == NB_IN_OUTPUT) p.outputs += bytes;
@@ -59,7 +60,7 @@ static plan make_plan(const cli_step *s, nb_list state, const nb_buffer_info *li
         p.backward = backward;
     }
     p.gaps = p.workspace - p.forward - p.backward - p.scratch;
-    p.all = p.parameters + p.slots + p.inputs + p.constants + p.outputs + p.workspace;
+    p.all = p.parameters + p.slots + p.inputs + p.constants + p.outputs + p.lasting + p.workspace;
     p.saved = (double)info.unplanned_bytes + p.scratch - p.workspace;
     return p;
 }
@@ -85,6 +86,7 @@ static void print_plans(const plan *a, const plan *b, int64_t batch) {
     print_row("inputs", a->inputs, b->inputs);
     print_row("outputs", a->outputs, b->outputs);
     print_row("constants", a->constants, b->constants);
+    print_row("made of parameters, packed weights", a->lasting, b->lasting);
     print_row("workspace", a->workspace, b->workspace);
     print_row("    values of the forward part", a->forward, b->forward);
     print_row("    gradients", a->backward, b->backward);

@@ -52,9 +52,10 @@ static bool measure(nb_program *p, int64_t steps) {
 }
 
 static json_t *call_json(const nb_call_info *c, double runs) {
-    return json_pack("{ss ss ss ss sb sb sb sf sf sf sf}", "kernel", c->kernel, "operators", c->operators, "layers", c->layers,
-                     "groups", c->groups, "backward", c->is_backward, "late", c->is_late, "reference", c->is_reference, "ms",
-                     c->seconds / runs * 1e3, "flops", c->flops, "bytes_read", c->bytes_read, "bytes_written", c->bytes_written);
+    return json_pack("{ss ss ss ss sb sb sb sb sI sf sf sf sf}", "kernel", c->kernel, "operators", c->operators, "layers",
+                     c->layers, "groups", c->groups, "backward", c->is_backward, "late", c->is_late, "lasting", c->is_lasting,
+                     "reference", c->is_reference, "runs", (json_int_t)c->runs, "ms", c->seconds / runs * 1e3, "flops", c->flops,
+                     "bytes_read", c->bytes_read, "bytes_written", c->bytes_written);
 }
 
 static bool print_json(nb_context *nb, nb_program *p, const profile_settings *s, nb_machine peak) {

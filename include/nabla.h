@@ -199,7 +199,7 @@ NB_API void nb_next_step(nb_context *nb);
 
 typedef struct nb_compile_options {
     bool        check_finite; /* NaN or infinity in results and watched tensors fails the run before any assign, and is located */
-    const char *passes;       /* all, none, some of "simplify,algebra,blocks,layout,fuse,memory"; NULL: NABLA_PASSES, else all */
+    const char *passes;       /* all, none, some of "simplify,algebra,lasting,blocks,layout,fuse,memory"; NULL: NABLA_PASSES, else all */
 } nb_compile_options;
 
 /* Compiles the graph below the roots (results and assigns) into a program that can be run again and again without allocation.
@@ -337,10 +337,11 @@ typedef struct nb_program_info {
     int     buffers;         /* kept tensors, values inside, outputs and constants that they read and write */
     int64_t workspace_bytes; /* one block for all values inside, and scratch */
     int64_t scratch_bytes;   /* of these: memory that kernels need while they run */
+    int64_t lasting_bytes;   /* what is made of parameters alone, and weights as kernels pack them: kept from run to run */
     int64_t unplanned_bytes; /* what the values inside would take without sharing memory */
     int64_t kept_bytes;      /* parameters and inputs it refers to */
     int64_t output_bytes;
-    double  flops;           /* of the contractions, a run */
+    double  flops;           /* of the contractions, a run; without those that last */
     int64_t runs;            /* while profiling was on */
     double  seconds;         /* of these runs in all, with what lies between the calls */
 } nb_program_info;
@@ -359,16 +360,18 @@ typedef struct nb_call_info {
     const char *groups;        /* compositions to which they belong: "softmax", or "" */
     bool        is_backward;   /* made by nb_grads */
     bool        is_late;       /* runs after all that can fail, and may write kept tensors in place */
+    bool        is_lasting;    /* reads parameters and what is made of them alone: it runs only when these have been written */
     bool        is_reference;
     double      flops;         /* as nb_op.flops counts them */
     double      bytes_read, bytes_written; /* at least, of all operands and results */
     int         n_reads, n_writes;
     const int  *reads, *writes; /* buffers by number */
     double      seconds;        /* in all profiled runs */
+    int64_t     runs;           /* in how many of these it ran */
 } nb_call_info;
 NB_API nb_call_info nb_program_call(nb_program *program, int i); /* in the order in which they run */
 
-typedef enum nb_place { NB_IN_WORKSPACE, NB_IN_KEPT, NB_IN_OUTPUT, NB_IN_CONSTANT } nb_place;
+typedef enum nb_place { NB_IN_WORKSPACE, NB_IN_KEPT, NB_IN_OUTPUT, NB_IN_CONSTANT, NB_IN_LASTING } nb_place;
 
 /* A piece of memory that calls read and write. Two in the workspace may share bytes when their lifetimes do not overlap. */
 typedef struct nb_buffer_info {

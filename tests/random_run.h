@@ -74,13 +74,20 @@ static void keep(results *r, int run, int root, nb_dtype dtype, const void *data
     r->first[++r->parts] = at + n;
 }
 
-/* Inputs hold other contents in the second run: their elements turned by one. noise: relative, of leaves. */
+static bool is_assigned(const instance *g, const nb_tensor *kept) {
+    for (int i = 0; i < g->roots.n; i++)
+        if (g->roots.at[i]->op->kind == NB_ASSIGN && g->roots.at[i]->in[0] == kept) return true;
+    return false;
+}
+
+/* Inputs hold other contents in the second run, and so does every other parameter that is not assigned: their elements turned by
+ * one. noise: relative, of leaves. */
 static void set_inputs(const instance *g, int run, double noise, uint64_t *seed) {
     for (int k = 0; k < g->n_kept; k++) {
         nb_tensor *t = g->kept[k];
         int64_t    n = nb_count(t);
         size_t     size = nb_dtype_size(nb_dtype_of(t));
-        if (run && t->storage->is_versioned) continue;
+        if (run && t->storage->is_versioned && (k % 2 || is_assigned(g, t))) continue;
         char *data = malloc((size_t)n * size + 1);
         for (int64_t i = 0; i < n; i++) {
             memcpy(data + (size_t)i * size, (char *)g->start[k] + (size_t)((i + run) % n) * size, size);

@@ -66,7 +66,7 @@ enum { WIDE = 96 };
 
 static nb_tensor *half(nb_tensor *w, int which) { return nb_slice(w, 0, which * WIDE, (which + 1) * WIDE, 1); }
 
-/* The scratch memory of its program. */
+/* The packed weights of its program, in bytes. */
 static int64_t loop(const char *kernels, int steps, float *to) {
     nb_context *nb = nb_open(&(nb_options){.kernels = kernels, .seed = 6});
     nb_tensor  *w = random_param(nb, "w", nb_shape(WIDE, WIDE)), *halves = random_param(nb, "halves", nb_shape(2 * WIDE, WIDE));
@@ -83,7 +83,7 @@ static int64_t loop(const char *kernels, int steps, float *to) {
     nb_program_info info = nb_program_describe(p);
     expect_good(nb);
     nb_close(nb);
-    return info.scratch_bytes;
+    return info.lasting_bytes;
 }
 
 static void test_packed_once_for_many(void **unused) {

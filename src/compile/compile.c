@@ -33,8 +33,9 @@ static const struct {
     size_t      flag;
 } pass[] = {
     {"simplify", offsetof(nb__compile, simplify)}, {"algebra", offsetof(nb__compile, algebra)},
-    {"blocks", offsetof(nb__compile, blocks)},     {"layout", offsetof(nb__compile, layout)},
-    {"fuse", offsetof(nb__compile, fuse)},         {"memory", offsetof(nb__compile, memory)},
+    {"lasting", offsetof(nb__compile, lasting)},   {"blocks", offsetof(nb__compile, blocks)},
+    {"layout", offsetof(nb__compile, layout)},     {"fuse", offsetof(nb__compile, fuse)},
+    {"memory", offsetof(nb__compile, memory)},
 };
 enum { PASSES = sizeof pass / sizeof *pass };
 
@@ -70,12 +71,13 @@ bool nb__parse_passes(nb_context *nb, const char *text, nb__compile *how) {
     return true;
 }
 
-/* A workspace for one run at a time, and pointers into it. */
+/* A workspace for one run at a time, memory for what lasts, and pointers into these. */
 static bool make_workspace(nb_program *p) {
     p->workspace = nb__alloc_unset(p->nb, p->workspace_bytes);
+    p->lasting = nb__program_alloc(p, p->lasting_bytes + 1);
     p->argument = nb__program_alloc(p, (size_t)p->n_arguments * sizeof *p->argument + 1);
     p->result = nb__program_alloc(p, (size_t)p->n_roots * sizeof *p->result + 1);
-    if (!p->workspace || !p->argument || !p->result) return false;
+    if (!p->workspace || !p->lasting || !p->argument || !p->result) return false;
     for (int i = 0; i < p->n_buffers; i++)
         if (p->buffer[i].place == NB__IN_OUTPUT) p->output_bytes += p->buffer[i].bytes;
     return true;
@@ -174,8 +176,10 @@ nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *
     p->fault = nb__program_alloc(p, sizeof *p->fault);
     if (nb->status != NB_OK || !p->fault) return p;
     bool fast = nb->isa->tiles != NULL;
+    p->keeps_lasting = how->lasting && fast;
     p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) &&
-                 nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) && nb__fuse(p, how->fuse && fast) &&
-                 nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) && make_workspace(p);
+                 nb__find_lasting(p) && nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) &&
+                 nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) &&
+                 make_workspace(p);
     return p;
 }

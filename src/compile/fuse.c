@@ -168,7 +168,8 @@ static int find_keeper(nb__fusion *f, const readers *r, int i, nb__part *part) {
     for (int k = 1; k < r->n; k++)
         if (f->group[r->group[k]].last < f->group[r->group[first]].last) first = k;
     int g = r->n ? r->group[first] : -1;
-    if (g < 0 || f->group[g].is_late != f->is_late[i] || !fits(f, r, i, first, part)) return -1;
+    if (g < 0 || f->group[g].is_late != f->is_late[i] || f->group[g].lasts != f->p->node[i].lasts || !fits(f, r, i, first, part))
+        return -1;
     if (!nb__lies_as(f, g, i, *part)) return -1;
     return needs(f, g, r->group, r->n, f->place[i]) ? -1 : g;
 }
@@ -182,7 +183,7 @@ static int pool_of(const nb__fusion *f, int i) {
         int             user = f->use[u].node, g = f->owner[user];
         const nb__node *take = &f->p->node[user];
         if (take->op == &nb__op_pool_take && take->in[0] == n->in[0] && f->group[g].n_nodes == 1 &&
-            f->group[g].is_late == f->is_late[i])
+            f->group[g].is_late == f->is_late[i] && f->group[g].lasts == n->lasts)
             return g;
     }
     return -1;
@@ -308,6 +309,7 @@ static bool fill_step(nb__fusion *f, int g, nb__step *s) {
     s->rows = group->rows;
     s->columns = group->columns;
     s->is_region = group->is_region && group->n_nodes > 1;
+    s->lasts = group->lasts;
     for (int k = 0; k < s->n_nodes; k++) {
         int owner = f->owner[s->node[k]];
         if (owner >= 0 && nb__group_of(f, owner) == g) p->node[s->node[k]].step = (int)(s - p->step);

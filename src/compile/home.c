@@ -58,6 +58,7 @@ void nb__lie_in(nb_program *p, int i, int concat, int operand) {
     const nb_dims  *part = &p->node[c->in[operand]].shape;
     n->has_home = true;
     n->lies_in = buffer_of(p, concat);
+    n->lasts = c->lasts;
     n->offset = first_of(p, concat, operand);
     for (int a = 0, k = 0; a < n->shape.rank; a++) {
         n->stride[a] = 0;
@@ -79,7 +80,8 @@ bool nb__find_homes(nb_program *p) {
         if (!n->has_home) nb__row_major(n);
         for (int k = 0; k < n->n_in; k++) {
             int i = shown_by(p, n->in[k]);
-            if (fixed[i] || !can_move(&p->node[i]) || nb__dims_count(p->node[i].shape) == 0) continue;
+            if (fixed[i] || !can_move(&p->node[i]) || p->node[i].lasts != n->lasts || nb__dims_count(p->node[i].shape) == 0)
+                continue;
             n->is_joined = true;
             nb__lie_in(p, i, c, k);
         }

@@ -116,6 +116,7 @@ static int add_copy(nb_program *p, int of) {
                             .serial = n->serial,
                             .step = -1,
                             .buffer = -1,
+                            .lasts = n->lasts,
                             .by_item = n->by_item};
     nb__row_major(&copy);
     copy.base = p->n_nodes;
@@ -267,6 +268,7 @@ bool nb__layout(nb_program *p, bool free_order) {
         if (!is_plain(p, r) || taken[r]) {
             if ((r = add_copy(p, r)) < 0) return false;
             p->order[p->n_order++] = p->root[i] = r;
+            p->node[r].lasts = false;
         }
         taken[r] = true;
     }
@@ -275,6 +277,7 @@ bool nb__layout(nb_program *p, bool free_order) {
         if (is_plain(p, c)) continue;
         if ((c = add_copy(p, c)) < 0) return false;
         p->order[p->n_order++] = p->commit[i].node = c;
+        p->node[c].lasts = false;
     }
     return true;
 }

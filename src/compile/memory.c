@@ -1,4 +1,4 @@
-/* memory.c: places for all buffers in one workspace.
+/* memory.c: places for all buffers in one workspace; what lasts lies apart, side by side.
  *
  * The steps are gone through in their order, as a run does, with a list of free stretches: a buffer takes the smallest stretch
  * that holds it when its step comes, and gives it back after its last reader. An elementwise step may write over an operand that
@@ -144,9 +144,12 @@ bool nb__plan_memory(nb_program *p, bool share) {
             if (node->buffer >= 0 || !(alone || seen[i])) continue;
             nb__node *owner = node->has_home ? &p->node[node->lies_in] : node;
             if (owner->buffer < 0) {
+                size_t bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype);
+                bool   lasts = p->step[s].lasts;
                 owner->buffer = p->n_buffers;
                 p->buffer[p->n_buffers++] = (nb__buffer){
-                    .place = NB__IN_WORKSPACE, .bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype)};
+                    .place = lasts ? NB__IN_LASTING : NB__IN_WORKSPACE, .bytes = bytes, .at = lasts ? p->lasting_bytes : 0};
+                if (lasts) p->lasting_bytes += rounded(bytes);
             }
             node->buffer = owner->buffer;
         }

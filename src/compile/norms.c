@@ -1,19 +1,13 @@
-/* norms.c: rules for scales and shifts of channels behind a convolution or a product, which is what a batch norm is when it
- * does not learn:
+/* norms.c: scales and shifts of channels behind a convolution or a product, which is what a batch norm is when it does not
+ * learn, go into the weights and one shift:
  *
  *   ((conv(x, W) + b) - mean) * scale + beta     conv(x, W * scale) + ((b - mean) * scale + beta)
  *
- * if nothing else reads what lies between, and scales and shifts depend on kept tensors and constants only. The work on
- * vectors of channels is tiny; where W is too large beside the result to be scaled in each run, conv(x, W) * scale + shift
- * is left. Where W has other readers, as in a program that trains it, nothing is done. Rounding differs: W * scale is
- * rounded before the sum, not after. */
+ * if nothing else reads what lies between, and W, scales and shifts last (lasting.c): they are then put together once. Rounding
+ * differs: W * scale is rounded before the sum, not after. */
 #include "rewrite.h"
 
-enum {
-    MOST_LINKS = 8, /* operators in a chain */
-    ROOM = 16,      /* how many times larger the result is than a W that is scaled */
-    FEW_IMAGES = 4  /* for fewer the kernel keeps W as it needs it, if that is a parameter */
-};
+enum { MOST_LINKS = 8 }; /* operators in a chain */
 
 /* One operator of the chain: old numbers. */
 typedef struct link {
@@ -25,11 +19,11 @@ static bool is_core(const nb__node *n) {
     return n->source == NB__COMPUTED && nb__is_float(n->dtype) && (n->op == &nb__op_conv2d || is_product);
 }
 
-/* One number for each channel, or one for all; known before the step's data are. */
+/* One number for each channel, or one for all. */
 static bool is_vector(const nb__rewrite *r, int i, nb_dims whole, int axis) {
     const nb__node *v = &r->old[i];
     int             skip = (int)(whole.rank - v->shape.rank);
-    if (!r->is_static[i] || skip < 0) return false;
+    if (!v->lasts || skip < 0) return false;
     for (int k = 0; k < v->shape.rank; k++)
         if (v->shape.size[k] != 1 && (k + skip != axis || v->shape.size[k] != whole.size[axis])) return false;
     return true;
@@ -65,7 +59,13 @@ static int combine(nb__rewrite *r, int row, int a, int b) {
     return nb__make(r, &nb__elementwise[row], 2, (int[]){a, b}, r->node[a].dtype, shape, NULL);
 }
 
-/* The chain as x * scale + shift; -1 where there is none. */
+static bool has_scale(const link *chain, int n) {
+    for (int k = 0; k < n; k++)
+        if (chain[k].row == NB__ROW_mul || chain[k].row == NB__ROW_div) return true;
+    return false;
+}
+
+/* The chain as x * scale + shift; -1: no shift. */
 static bool sum_up(nb__rewrite *r, const link *chain, int n, int *scale, int *shift) {
     *scale = *shift = -1;
     for (int k = 0; k < n; k++) {
@@ -84,15 +84,6 @@ static bool sum_up(nb__rewrite *r, const link *chain, int n, int *scale, int *sh
     return true;
 }
 
-/* Whether W, and what it is a view of, is known and read here only. */
-static bool is_own(const nb__rewrite *r, int w) {
-    if (!r->is_static[w]) return false;
-    for (;; w = r->old[w].in[0]) {
-        if (r->users[w] != 1) return false;
-        if (r->old[w].source != NB__COMPUTED || r->old[w].op->kind != NB_VIEW) return true;
-    }
-}
-
 /* W with the scale in it: along the first axis of a convolution's, along the last of a product's. */
 static int scaled(nb__rewrite *r, const nb__node *core, int w, int scale) {
     int64_t count = nb__dims_count(r->node[scale].shape);
@@ -106,16 +97,10 @@ int nb__norm_rule(nb__rewrite *r, int old) {
     if (r->level < NB__PRODUCTS) return -1;
     if (r->users[old] == 1 && by >= 0 && find_link(r, by, axis, &next) && next.main == old) return -1; /* not the last */
     int n = find_chain(r, old, chain, &core);
-    if (n < 2) return -1;
+    if (!has_scale(chain, n) || !r->old[r->old[core].in[1]].lasts || !sum_up(r, chain, n, &scale, &shift)) return -1;
     nb__node y = r->old[core];
-    int      w = y.in[1];
-    bool     is_large = nb__dims_count(r->old[w].shape) * ROOM <= nb__dims_count(y.shape);
-    bool     folds = is_large && (y.op == &nb__op_matmul || y.shape.size[0] >= FEW_IMAGES);
-    if ((!folds && n < 3) || !is_own(r, w)) return -1;
-    if (!sum_up(r, chain, n, &scale, &shift) || scale < 0) return -1;
-    int in[2] = {r->to[y.in[0]], folds ? scaled(r, &y, r->to[w], scale) : r->to[w]};
-    int made = nb__make(r, y.op, 2, in, y.dtype, y.shape, y.attr);
-    if (!folds) made = combine(r, NB__ROW_mul, made, scale);
+    int      in[2] = {r->to[y.in[0]], scaled(r, &y, r->to[y.in[1]], scale)};
+    int      made = nb__make(r, y.op, 2, in, y.dtype, y.shape, y.attr);
     if (shift >= 0) made = combine(r, NB__ROW_add, made, shift);
     if (made >= 0) r->changed = true;
     return made;

@@ -2,6 +2,7 @@
  *
  *   lower     the graph below the roots is copied into nodes with operands by number, in topological order
  *   simplify  nodes nobody needs go, equal ones become one; rules (algebra) put simpler nodes in place of others
+ *   lasting   what is made of parameters alone is found: it is computed only when these were written
  *   blocks    of a large batch whose items keep apart, values are made for a block of items, and runs go from block to block
  *   layout    each value gets a buffer and strides; views become strides of what they show
  *   fuse      elementwise nodes that feed only each other become one step
@@ -44,6 +45,7 @@ typedef struct nb__node {
     int              number;   /* in the graph's list (nb__walk) */
     uint32_t         stream;   /* random nodes */
     bool             is_watched, is_backward, is_dead;
+    bool             lasts;    /* from run to run, unless something is written: see lasting.c */
     bool             by_item;  /* its first axis is rows of items of a batch that runs in blocks, as many as in a block */
     bool             is_splat; /* CONSTANT: one element, all strides 0 */
     int64_t          stride[NB_MAX_RANK], offset; /* layout: in elements, in the buffer */
@@ -57,6 +59,7 @@ typedef struct nb__node {
 
 typedef enum nb__place {
     NB__IN_WORKSPACE,
+    NB__IN_LASTING, /* until what it is made of is written */
     NB__IN_KEPT,   /* as it was before the run */
     NB__IN_COMMIT, /* the new value of a kept tensor, written in place */
     NB__IN_CONSTANT,
@@ -67,7 +70,8 @@ typedef enum nb__place {
 typedef struct nb__buffer {
     nb__place    place;
     size_t       bytes;
-    size_t       at;      /* in the workspace */
+    size_t       at;      /* in the workspace or the lasting memory */
+    uint64_t     written; /* lasting: how often */
     int          number;  /* argument's or output's */
     nb__storage *storage; /* kept */
     const void  *data;    /* constant */
@@ -86,7 +90,8 @@ typedef struct nb__step {
     int      *buffer;          /* of each array */
     int64_t  *offset;          /* of each array, in bytes, in its buffer */
     nb__plan  plan;            /* plan.run NULL: the reference */
-    uint64_t  prepared;        /* 1 + when its lasting operands had last been written when they were prepared; 0: prepare them */
+    bool      lasts;           /* all its nodes do: it is run when what it reads has been written */
+    uint64_t  prepared;        /* the version of its lasting operands for which it was run, or they were packed; 0: do it */
     bool      is_late;         /* after the point of no return: only elementwise work that cannot fail */
 } nb__step;
 
@@ -116,7 +121,7 @@ struct nb_program {
     int         n_buffers;
     nb__buffer *buffer;
     int         n_steps;
-    nb__step   *step;       /* early ones first */
+    nb__step   *step;       /* lasting ones first, then early, then late */
     int         n_commits;
     nb__commit *commit;
     int         n_kept;     /* storages it uses, each once */
@@ -128,13 +133,15 @@ struct nb_program {
     nb_tensor **output;     /* each root's value: a header of the program's, or the kept tensor of an assign */
     int         n_watched, *watched; /* nodes to be checked for NaN; their bases own a buffer */
     bool        has_random;
+    bool        keeps_lasting; /* the pass is on */
     int64_t     items, block; /* of a batch, and of a block of it; 0: it is run as a whole */
     int64_t     first_item;   /* of the block that is being run */
     const nb__draw *draw; /* by nb__node.number, for the coming run (nb_eval); NULL: the context's state, the program's streams */
     struct nb_fault *fault;
     char       *workspace;
     size_t      workspace_bytes, scratch_at, unplanned_bytes;
-    size_t      output_bytes, prepared_bytes;
+    char       *lasting;
+    size_t      output_bytes, lasting_bytes, prepared_bytes;
     void      **argument;   /* data of arguments and outputs for the coming run */
     void      **result;
     struct nb__profile     *profile;     /* describe.c; NULL: never asked for */
@@ -147,12 +154,13 @@ struct nb_program {
 
 /* The passes. False: the context has failed. */
 typedef struct nb__compile {
-    bool simplify, algebra, blocks, layout, fuse, memory; /* which optional parts are on */
+    bool simplify, algebra, lasting, blocks, layout, fuse, memory; /* which optional parts are on */
     bool arguments;                      /* evaluated tensors and data are arguments, not constants */
     bool check_finite;
 } nb__compile;
 bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how);
 bool nb__simplify(nb_program *p, bool merge, bool algebra); /* dead nodes go in any case */
+bool nb__find_lasting(nb_program *p); /* simplify's rules ask for it too */
 bool nb__cut_blocks(nb_program *p, bool cuts);
 int  nb__blocks(const nb_program *p); /* how many a run goes through */
 bool nb__layout(nb_program *p, bool channels_last);

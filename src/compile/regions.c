@@ -413,7 +413,8 @@ static bool begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *par
 void nb__new_group(nb__fusion *f, int node, bool fuse) {
     nb__group *g = &f->group[f->n_groups];
     nb__part   part = NB__FULL;
-    *g = (nb__group){.is_late = f->is_late[node], .first_entry = -1, .last = f->place[node], .joined = -1};
+    *g = (nb__group){
+        .is_late = f->is_late[node], .lasts = f->p->node[node].lasts, .first_entry = -1, .last = f->place[node], .joined = -1};
     g->is_region = fuse && begin_region(f, g, node, &part);
     f->change = (nb__change){0};
     if (g->is_region && part == NB__ROW && !nb__lies_as(f, f->n_groups, node, part)) g->is_region = false;
@@ -430,7 +431,7 @@ static bool same_space(const nb_array *a, const nb_array *b) {
 
 bool nb__can_join(const nb__fusion *f, int a, int b) {
     const nb__group *g = &f->group[a], *h = &f->group[b];
-    return g->is_region && h->is_region && g->is_late == h->is_late && same_space(&g->space, &h->space) &&
+    return g->is_region && h->is_region && g->is_late == h->is_late && g->lasts == h->lasts && same_space(&g->space, &h->space) &&
            (!g->rows || !h->rows || g->rows == h->rows) && (!g->columns || !h->columns || g->columns == h->columns) &&
            g->n_nodes + h->n_nodes + g->n_operands + h->n_operands <= NB__REGION_MAX;
 }
@@ -468,7 +469,7 @@ static void list_uses(nb__fusion *f) {
     }
 }
 
-/* Late: what only reaches assigns and cannot fail. */
+/* Late: what only reaches assigns and cannot fail; it is computed with them, even if it lasts. */
 static void find_late(nb__fusion *f, bool *early) {
     nb_program *p = f->p;
     for (int i = 0; i < p->n_roots; i++)
@@ -477,10 +478,11 @@ static void find_late(nb__fusion *f, bool *early) {
     for (int i = 0; i < p->n_nodes && p->check_finite; i++)
         if (p->node[i].is_watched && !p->node[i].is_dead) early[p->node[i].base] = f->is_result[p->node[i].base] = true;
     for (int k = p->n_order - 1; k >= 0; k--) {
-        int             i = p->order[k];
-        const nb__node *n = &p->node[i];
+        int       i = p->order[k];
+        nb__node *n = &p->node[i];
         if (n->source != NB__COMPUTED || nb__is_view(n)) continue;
         f->is_late[i] = p->n_commits && !early[i] && nb__can_be_late(n->op);
+        n->lasts &= !f->is_late[i];
         for (int m = 0; m < n->n_in && !f->is_late[i]; m++) early[p->node[n->in[m]].base] = true;
     }
 }

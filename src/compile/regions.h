@@ -12,6 +12,7 @@ typedef struct nb__entry { /* a member of a group; a node may be in several */
 typedef struct nb__group {
     bool     is_region; /* elementwise work and reductions; else one node of another kind */
     bool     is_late;   /* of the steps behind the point of no return */
+    bool     lasts;     /* of lasting nodes; such a node may be a member of other regions too, but has its memory in none */
     nb_array space;     /* of FULL members */
     unsigned rows, columns;
     int      first_entry, n_nodes;

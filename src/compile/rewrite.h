@@ -27,7 +27,6 @@ typedef struct nb__rewrite {
     const nb__node *old;
     int            *users;     /* of each old node: operands of living nodes, roots, assigns, checks */
     int            *user;      /* the last of them, -1 for others than nodes */
-    bool           *is_static; /* of each old node: made of kept tensors and constants by elementwise work, casts and views */
     int            *to;        /* old number -> new number */
     int             n, room;
     nb__node       *node;              /* the new list */

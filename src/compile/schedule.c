@@ -1,4 +1,4 @@
-/* schedule.c: early steps, the point of no return, late steps.
+/* schedule.c: lasting steps, which only need each other; early steps, the point of no return, late steps.
  *
  * A run must leave every kept tensor as it was when something goes wrong: an index out of range, a NaN. Elementwise work cannot
  * go wrong. So the elementwise steps whose results only reach assigns are put last, after all checks, and may then write a kept
@@ -27,7 +27,7 @@ static bool mark_late(nb_program *p) {
             pinned[p->node[p->node[i].base].step] = true;
     for (int s = p->n_steps - 1; s >= 0; s--) {
         nb__step *step = &p->step[s];
-        step->is_late = !pinned[s] && p->n_commits && cannot_fail(p, step);
+        step->is_late = !pinned[s] && p->n_commits && !step->lasts && cannot_fail(p, step);
         if (step->is_late) continue;
         for (int k = 0; k < step->n_nodes; k++) {
             const nb__node *n = &p->node[step->node[k]];
@@ -40,14 +40,16 @@ static bool mark_late(nb_program *p) {
     return true;
 }
 
-static bool late_last(nb_program *p) {
+static int turn_of(const nb__step *s) { return s->lasts ? 0 : s->is_late ? 2 : 1; }
+
+static bool put_in_order(nb_program *p) {
     nb__step *sorted = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof *sorted + 1);
     if (!sorted) return false;
     int n = 0, *number = nb__step_alloc(p->nb, (size_t)p->n_steps * sizeof *number + 1);
     if (!number) return false;
-    for (int late = 0; late < 2; late++)
+    for (int turn = 0; turn < 3; turn++)
         for (int s = 0; s < p->n_steps; s++) {
-            if (p->step[s].is_late != (late == 1)) continue;
+            if (turn_of(&p->step[s]) != turn) continue;
             number[s] = n;
             sorted[n++] = p->step[s];
         }
@@ -118,7 +120,7 @@ static bool list_watched(nb_program *p) {
 }
 
 bool nb__schedule(nb_program *p) {
-    if (!mark_late(p) || !late_last(p)) return false;
+    if (!mark_late(p) || !put_in_order(p)) return false;
     p->buffer = nb__program_alloc(p, ((size_t)p->n_nodes + 1) * sizeof *p->buffer);
     if (!p->buffer) return false;
     int argument = 0;

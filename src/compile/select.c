@@ -87,11 +87,12 @@ typedef struct packing {
     int  n_steps, *step; /* those that pack an operand, each operand once */
 } packing;
 
-/* Parameters that the program itself does not change, or, as they were before the run, those that several products read: in a
- * loop over time steps a weight is worth packing once a run. */
+/* Parameters that the program itself does not change, what is made of them alone, or, as they were before the run, parameters
+ * that several products read: in a loop over time steps a weight is worth packing once a run. */
 static bool is_lasting(const nb_program *p, int buffer, const packing *shared) {
     enum { SEVERAL = 4 };
     const nb__buffer *b = &p->buffer[buffer];
+    if (b->place == NB__IN_LASTING) return true;
     if (b->place != NB__IN_KEPT || !b->storage->is_versioned) return false;
     if (shared->products[buffer] >= SEVERAL) return true;
     for (int c = 0; c < p->n_commits; c++)
@@ -137,7 +138,8 @@ static bool place_packed(nb_program *p, nb__step *s, packing *shared) {
 
 static bool plan_one(nb_program *p, nb__step *s, nb__planner *plan, int threads, packing *shared) {
     s->call.lasting = 0;
-    for (int k = 0; k < s->call.c.n_in && k < 32; k++) s->call.lasting |= (unsigned)is_lasting(p, s->buffer[k], shared) << k;
+    for (int k = 0; k < s->call.c.n_in && k < 32 && !s->lasts; k++)
+        s->call.lasting |= (unsigned)is_lasting(p, s->buffer[k], shared) << k;
     if (!plan(p->nb, p->nb->isa, &s->call, threads, &s->plan)) return false;
     return !s->plan.prepare || place_packed(p, s, shared);
 }

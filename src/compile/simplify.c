@@ -51,15 +51,6 @@ static void count_users(nb__rewrite *r) {
     for (int i = 0; i < p->n_commits; i++) r->users[p->commit[i].node]++;
 }
 
-static void mark_static(nb__rewrite *r) {
-    for (int i = 0; i < r->n_old; i++) {
-        const nb__node *n = &r->old[i];
-        bool            is_leaf = n->source != NB__COMPUTED || n->op == &nb__op_full;
-        r->is_static[i] = is_leaf || n->op->kind == NB_VIEW || n->op == &nb__op_cast || nb__row_of(n->op) >= 0;
-        for (int k = 0; k < n->n_in && !is_leaf; k++) r->is_static[i] &= r->is_static[n->in[k]];
-    }
-}
-
 static bool begin(nb__rewrite *r, bool merge, int level) {
     nb_program *p = r->p;
     size_t      n = (size_t)p->n_nodes;
@@ -76,14 +67,12 @@ static bool begin(nb__rewrite *r, bool merge, int level) {
     r->users = nb__round_alloc(r, n * sizeof(int));
     r->user = nb__round_alloc(r, n * sizeof(int));
     r->to = nb__round_alloc(r, n * sizeof(int));
-    r->is_static = nb__round_alloc(r, n * sizeof(bool));
     r->terms = nb__round_alloc(r, (2 * n + 2) * sizeof(int));
     r->bucket = nb__round_alloc(r, r->n_buckets * sizeof(int));
-    if (!r->users || !r->user || !r->to || !r->is_static || !r->terms || !r->bucket) return false;
+    if (!r->users || !r->user || !r->to || !r->terms || !r->bucket) return false;
     for (size_t i = 0; i < r->n_buckets; i++) r->bucket[i] = -1;
     count_users(r);
-    if (level >= NB__PRODUCTS) mark_static(r);
-    return true;
+    return level < NB__PRODUCTS || nb__find_lasting(p);
 }
 
 /* A tensor full of one value is that element, shown everywhere by strides of 0. */

@@ -81,15 +81,19 @@ static void add_row(nb__text *out, nb_program *p, const row *r, const nb_program
 
 static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_program_info *info, const nb_machine *peak,
                       int most) {
-    double in_calls = 0, rest = 0, at_peak = 0, by_reference = 0, run = (double)info->runs;
-    int    shown = most > 0 && most < info->calls ? most : info->calls, slow = 0;
+    double  in_calls = 0, rest = 0, at_peak = 0, by_reference = 0, in_lasting = 0, run = (double)info->runs;
+    int     shown = most > 0 && most < info->calls ? most : info->calls, slow = 0, lasting = 0;
+    int64_t ran = 0; /* the lasting ones, in how many runs */
     nb__add(out, "%9s %7s %8s %7s %7s  %-18s %-14s %s\n", "ms", "share", "GFLOP/s", "GB/s", "peak", "kernel", "result",
             "layers and operators");
     for (int i = 0; i < info->calls; i++) {
         nb_call_info c = nb_program_call(p, rows[i].call);
         in_calls += rows[i].seconds;
-        at_peak += floor_of(&c, peak);
+        at_peak += c.runs ? floor_of(&c, peak) : 0;
         slow += c.is_reference;
+        lasting += c.is_lasting;
+        if (c.is_lasting) in_lasting += rows[i].seconds;
+        if (c.is_lasting && c.runs > ran) ran = c.runs;
         if (c.is_reference) by_reference += rows[i].seconds;
         if (i < shown)
             add_row(out, p, &rows[i], info, peak);
@@ -105,6 +109,10 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
     if (slow)
         nb__add(out, "%9.4f %6.1f%%  of these in %d by REFERENCE, the plain loops of operators\n", by_reference / run * 1e3,
                 100 * by_reference / all, slow);
+    if (lasting)
+        nb__add(out,
+                "%9.4f %6.1f%%  of these in %d of parameters alone, which run when those were written: in %lld of %lld runs\n",
+                in_lasting / run * 1e3, 100 * in_lasting / all, lasting, (long long)ran, (long long)info->runs);
     nb__add(out, "%9.4f %6.1f%%  outside of the calls: checks, and what is copied at the end\n", outside / run * 1e3,
             100 * outside / all);
     nb__add(out, "%9.4f          a run, mean of %lld\n", info->seconds / run * 1e3, (long long)info->runs);

@@ -3,7 +3,8 @@
  * A box is one kernel call: number, kernel, layers, the operators that were fused into it, and below a line what it reads and
  * writes of kept tensors, and the values it leaves in the workspace, each with size and place. An arrow is such a value on its
  * way to a call. As in the picture of the graph the backward part is drawn against the flow; what it reads of the forward part
- * again is named by number. Calls behind the point of no return, which may change kept tensors, stand in a frame of their own. */
+ * again is named by number. Calls behind the point of no return, which may change kept tensors, stand in a frame of their own.
+ * Calls whose results last from run to run say so. */
 #include <stdio.h>
 #include <string.h>
 
@@ -118,6 +119,7 @@ static void add_call(nb__text *out, nb_program *p, int number) {
     if (c.layers[0]) add_lines(out, strchr(c.layers, ',') ? "layers " : "layer ", c.layers, "#3b6fb6");
     if (c.groups[0]) add_lines(out, "", c.groups, NB__INK);
     add_lines(out, "", c.operators, NB__GREY);
+    if (c.is_lasting) add_lines(out, "", "run when what it reads was written", "#4c9a52");
     for (int i = 0; i < c.n_reads; i++) {
         nb_buffer_info b = nb_program_buffer(p, c.reads[i]);
         if (b.place == NB_IN_KEPT && !is_written_too(&c, c.reads[i])) add_buffer(out, &b, c.reads[i], false);
@@ -172,6 +174,10 @@ char *nb_draw_program(nb_program *p) {
     add_bytes(&out, info.workspace_bytes);
     nb__add(&out, ", without sharing ");
     add_bytes(&out, info.unplanned_bytes + info.scratch_bytes);
+    if (info.lasting_bytes) {
+        nb__add(&out, "; lasting ");
+        add_bytes(&out, info.lasting_bytes);
+    }
     nb__add(&out, "\"]\n}\n");
     return nb__text_end(&out);
 }

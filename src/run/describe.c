@@ -13,10 +13,11 @@
 /* ----------------------------------------------------------------------------------------------------------------------- time */
 
 struct nb__profile {
-    bool    is_on;
-    int64_t runs;
-    double  total, mark; /* seconds in runs; when the last call ended */
-    double *seconds;     /* of each call */
+    bool     is_on;
+    int64_t  runs;
+    double   total, mark; /* seconds in runs; when the last call ended */
+    double  *seconds;     /* of each call */
+    int64_t *ran;         /* how often */
 };
 
 static double now(void) {
@@ -41,6 +42,7 @@ void nb__profile_call(const nb_program *p, int call) {
     struct nb__profile *f = p->profile;
     double              end = now();
     f->seconds[call] += end - f->mark;
+    f->ran[call]++;
     f->total += end - f->mark;
     f->mark = end;
 }
@@ -56,14 +58,16 @@ bool nb_program_profile(nb_program *p, bool on) {
         if (!on) return true;
         struct nb__profile *f = nb__program_alloc(p, sizeof *f);
         double             *seconds = nb__program_alloc(p, ((size_t)p->n_steps + 1) * sizeof *seconds);
-        if (!f || !seconds) return false;
-        *f = (struct nb__profile){.seconds = seconds};
+        int64_t            *ran = nb__program_alloc(p, ((size_t)p->n_steps + 1) * sizeof *ran);
+        if (!f || !seconds || !ran) return false;
+        *f = (struct nb__profile){.seconds = seconds, .ran = ran};
         p->profile = f;
     }
     if (on) {
         p->profile->runs = 0;
         p->profile->total = 0;
         memset(p->profile->seconds, 0, (size_t)p->n_steps * sizeof *p->profile->seconds);
+        memset(p->profile->ran, 0, (size_t)p->n_steps * sizeof *p->profile->ran);
     }
     p->profile->is_on = on;
     return true;
@@ -109,6 +113,7 @@ static void describe_buffers(const nb_program *p, struct nb__description *d) {
         nb_buffer_info *to = &d->buffer[d->shown[b] = d->n_buffers++];
         *to = (nb_buffer_info){.name = "", .layer = "", .bytes = (int64_t)from->bytes, .first = -1};
         to->place = from->place == NB__IN_WORKSPACE ? NB_IN_WORKSPACE
+                    : from->place == NB__IN_LASTING ? NB_IN_LASTING
                     : from->place == NB__IN_OUTPUT  ? NB_IN_OUTPUT
                                                     : NB_IN_CONSTANT;
         if (to->place == NB_IN_WORKSPACE) to->at = (int64_t)from->at;
@@ -147,7 +152,7 @@ static void find_lifetimes(const nb_program *p, struct nb__description *d) {
     for (int i = 0; i < d->n_buffers; i++) {
         nb_buffer_info *b = &d->buffer[i];
         if (b->first < 0) b->first = 0;
-        if (b->place == NB_IN_CONSTANT || b->place == NB_IN_OUTPUT) b->last = p->n_steps;
+        if (b->place != NB_IN_WORKSPACE && b->place != NB_IN_KEPT) b->last = p->n_steps;
         if (b->place == NB_IN_CONSTANT) b->first = 0;
     }
 }
@@ -222,22 +227,25 @@ static bool describe_call(nb_program *p, struct nb__description *d, int number) 
     nb_call_info   *c = &d->call[number];
     int             n_in = s->call.c.n_in, n_out = s->call.n_out;
     words           operators = {0}, layers = {0}, groups = {0};
+    int             times = s->lasts ? 1 : nb__blocks(p); /* in a run */
     const nb__node *last = &p->node[s->node[s->n_nodes - 1]];
-    *c = (nb_call_info){
-        .kernel = s->plan.run ? s->plan.kernel : "reference", .is_backward = last->is_backward, .is_late = s->is_late};
-    c->is_reference = !s->plan.run;
+    *c = (nb_call_info){.kernel = s->plan.run ? s->plan.kernel : "reference",
+                        .is_backward = last->is_backward,
+                        .is_late = s->is_late,
+                        .is_lasting = s->lasts,
+                        .is_reference = !s->plan.run};
     for (int k = 0; k < s->n_nodes; k++) {
         const nb__node *n = &p->node[s->node[k]];
         add_word(&operators, n->op->name);
         add_word(&groups, n->scope ? n->scope->group : "");
         add_word(&layers, n->scope ? n->scope->path : "");
-        double flops = flops_of(p, n) * nb__blocks(p);
+        double flops = flops_of(p, n) * times;
         c->flops += flops;
-        if (n->op->kind == NB_CONTRACTION) d->contractions += flops;
+        if (n->op->kind == NB_CONTRACTION && !s->lasts) d->contractions += flops;
     }
     /* What is joined is where it belongs already: nothing moves. */
     for (int k = 0; k < n_in + n_out && !last->is_joined; k++)
-        *(k < n_in ? &c->bytes_read : &c->bytes_written) += bytes_of(&s->array[k]) * nb__blocks(p);
+        *(k < n_in ? &c->bytes_read : &c->bytes_written) += bytes_of(&s->array[k]) * times;
     int *list = nb__program_alloc(p, (size_t)(n_in + n_out + 1) * sizeof *list);
     c->operators = text_of(p, &operators, true);
     c->groups = text_of(p, &groups, false);
@@ -275,9 +283,10 @@ nb_program_info nb_program_describe(nb_program *p) {
     if (!p) return (nb_program_info){0};
     nb_program_info info = {.calls = p->n_steps,
                             .blocks = nb__blocks(p),
-                            .workspace_bytes = (int64_t)(p->workspace_bytes + p->prepared_bytes),
+                            .workspace_bytes = (int64_t)p->workspace_bytes,
                             .unplanned_bytes = (int64_t)p->unplanned_bytes,
-                            .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at + p->prepared_bytes),
+                            .scratch_bytes = (int64_t)(p->workspace_bytes - p->scratch_at),
+                            .lasting_bytes = (int64_t)(p->lasting_bytes + p->prepared_bytes),
                             .output_bytes = (int64_t)p->output_bytes};
     for (int i = 0; i < p->n_kept; i++) info.kept_bytes += (int64_t)p->kept[i]->bytes;
     const struct nb__description *d = describe(p);
@@ -296,7 +305,10 @@ nb_call_info nb_program_call(nb_program *p, int i) {
     const struct nb__description *d = describe(p);
     if (d && i >= 0 && i < p->n_steps) {
         nb_call_info c = d->call[i];
-        if (p->profile) c.seconds = p->profile->seconds[i];
+        if (p->profile) {
+            c.seconds = p->profile->seconds[i];
+            c.runs = p->profile->ran[i] / (c.is_lasting ? 1 : nb__blocks(p));
+        }
         return c;
     }
     if (d)

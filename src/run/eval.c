@@ -8,7 +8,7 @@
 #include "run.h"
 
 enum { CACHE_SIZE = 256 };
-static const size_t cache_bytes = (size_t)512 << 20; /* of workspaces, at most, but for the program in use */
+static const size_t cache_bytes = (size_t)512 << 20; /* of their memory, at most, but for the program in use */
 
 typedef struct cache {
     nb_program *program[CACHE_SIZE];
@@ -111,7 +111,7 @@ static void drop_oldest(cache *c) {
         int    oldest = -1;
         for (int i = 0; i < CACHE_SIZE; i++) {
             if (!c->program[i]) continue;
-            bytes += c->program[i]->workspace_bytes;
+            bytes += c->program[i]->workspace_bytes + c->program[i]->lasting_bytes + c->program[i]->prepared_bytes;
             if (oldest < 0 || c->program[i]->used < c->program[oldest]->used) oldest = i;
         }
         if (bytes <= cache_bytes || oldest < 0) return;

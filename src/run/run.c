@@ -49,6 +49,7 @@ static void *start_of(nb_program *p, const nb__buffer *b) {
     case NB__IN_ARGUMENT: return p->argument[b->number];
     case NB__IN_OUTPUT: return p->result[b->number];
     case NB__IN_COMMIT: return b->storage->data;
+    case NB__IN_LASTING: return p->lasting + b->at;
     default: return p->workspace + b->at;
     }
 }
@@ -81,12 +82,12 @@ static void set_pointers(nb_program *p) {
     }
 }
 
-/* Check builds: the bytes behind each result of a step in the workspace, set before it and looked at after it. */
+/* Check builds: the bytes behind each result of a step that is not handed out, set before it and looked at after it. */
 static void guard_results(nb_program *p, const nb__step *s, bool look) {
     for (int k = 0; NB__GUARD && k < s->call.n_out; k++) {
         const nb__buffer *b = &p->buffer[s->buffer[s->call.c.n_in + k]];
-        if (b->place != NB__IN_WORKSPACE) continue;
-        unsigned char *guard = (unsigned char *)p->workspace + b->at + b->bytes;
+        if (b->place != NB__IN_WORKSPACE && b->place != NB__IN_LASTING) continue;
+        unsigned char *guard = (unsigned char *)start_of(p, b) + b->bytes;
         for (int i = 0; i < NB__GUARD; i++) {
             if (!look)
                 guard[i] = 0xa5;
@@ -96,20 +97,26 @@ static void guard_results(nb_program *p, const nb__step *s, bool look) {
     }
 }
 
-/* Packs lasting operands if that has not been done since they were last written. What is borrowed may go back to what it was:
- * never sure. */
-static void prepare(nb_program *p, nb__step *s) {
-    uint64_t written = 0;
-    bool     sure = true;
+/* The version of a step's lasting operands, of all of a lasting step's: it grows whenever one of them is written, in whatever
+ * context. 0: nobody knows, for what is borrowed may go back to what it was, and of inputs nothing is noted. */
+static uint64_t version_of(const nb_program *p, const nb__step *s) {
+    uint64_t version = 1;
     for (int k = 0; k < s->call.c.n_in; k++) {
-        if (!(s->call.lasting >> k & 1)) continue;
-        const nb__storage *storage = p->buffer[s->buffer[k]].storage;
-        if (storage->written > written) written = storage->written;
-        if (storage->borrowed) sure = false;
+        if (!s->lasts && !(k < 32 && s->call.lasting >> k & 1)) continue;
+        const nb__buffer *b = &p->buffer[s->buffer[k]];
+        if (b->place == NB__IN_KEPT && (b->storage->borrowed || !b->storage->is_versioned)) return 0;
+        if (b->place == NB__IN_KEPT) version += b->storage->written;
+        if (b->place == NB__IN_LASTING) version += b->written;
     }
-    if (sure && s->prepared == written + 1) return;
+    return version;
+}
+
+/* Packs lasting operands if that has not been done since they were last written. */
+static void prepare(nb_program *p, nb__step *s) {
+    uint64_t version = version_of(p, s);
+    if (version && s->prepared == version) return;
     s->plan.prepare(&s->plan, &s->call, p->nb->pool);
-    s->prepared = sure ? written + 1 : 0;
+    s->prepared = version;
 }
 
 static void run_step(nb_program *p, nb__step *s) {
@@ -120,6 +127,17 @@ static void run_step(nb_program *p, nb__step *s) {
     else
         p->node[s->node[0]].op->run(&s->call.c);
     guard_results(p, s, true);
+}
+
+/* A joined concat is no more than a name: its buffer is written by the steps of its operands. */
+static bool is_fresh(const nb_program *p, const nb__step *s) {
+    uint64_t version = version_of(p, s);
+    return p->node[s->node[0]].is_joined || (version && s->prepared == version);
+}
+
+static void note_run(nb_program *p, nb__step *s) {
+    for (int k = 0; k < s->call.n_out; k++) p->buffer[s->buffer[s->call.c.n_in + k]].written++;
+    s->prepared = version_of(p, s);
 }
 
 static bool fail_step(nb_program *p, const nb__step *s) {
@@ -208,9 +226,12 @@ static bool run_block(nb_program *p, bool is_timed) {
     if (is_timed) nb__profile_skip(p);
     p->fault->is_set = false;
     for (; s < p->n_steps && !p->step[s].is_late; s++) {
-        run_step(p, &p->step[s]);
+        nb__step *step = &p->step[s];
+        if (step->lasts && (p->first_item || is_fresh(p, step))) continue; /* with the first block: for all of them */
+        run_step(p, step);
         if (is_timed) nb__profile_call(p, s);
-        if (p->fault->is_set) return fail_step(p, &p->step[s]);
+        if (p->fault->is_set) return fail_step(p, step);
+        if (step->lasts) note_run(p, step);
     }
     if (p->check_finite && !check_finite(p)) return false;
     if (is_timed) nb__profile_skip(p);
