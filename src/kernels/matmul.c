@@ -54,7 +54,7 @@ void nb__product_cut(nb__product *p) {
     const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
     double       most = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
     bool         packs_a = p->a[1] != 1 && (p->a[0] != 1 || p->a[1] % NB__GEMM_PAGE == 0);
-    double       pack_b = p->b[1] == 1 ? 1 : 3, read_a = packs_a ? 4 : 0.3;
+    double       pack_b = p->packed ? 0.1 : p->b[1] == 1 ? 1 : 3, read_a = packs_a ? 4 : 0.3;
     p->rows = p->m;
     p->columns = p->n;
     p->down = p->across = 1;
@@ -108,6 +108,11 @@ static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
     return (call->lasting >> !p->swapped & 1) && p->batches == 1 && p->b[1] != 1 && p->k > 0;
 }
 
+/* Whether to pack B before the tiles of each run: blocks of many rows read each panel. */
+static bool is_worth_packing_first(const nb__product *p) {
+    return p->batches == 1 && p->m >= 2 * NB__GEMM_ROWS && p->k > 0;
+}
+
 /* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
  * vectors, columns of B that are dense along k by transposed blocks, others element by element. */
 static double cost(const nb__product *p, const nb__gemm_loops *g, const nb__call *call) {
@@ -131,12 +136,15 @@ typedef struct state {
     const nb__gemm_loops *loops;
     bool                  is_vector;   /* m is 1, x and y are dense, and so is B along one axis */
     bool                  is_prepared; /* B is packed in lasting memory */
+    bool                  packs_first; /* B is packed in scratch memory, before the tiles */
+    size_t                panels_at;   /* there */
 } state;
 
 typedef struct run_call {
     const state    *s;
     const nb__call *call;
     char           *scratch;
+    float          *panels; /* of B, packed; NULL: each tile packs its own part */
 } run_call;
 
 static void zero(nb__matrix c, int64_t m, int64_t n) {
@@ -150,7 +158,6 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     const nb_array    *in = r->call->c.in;
     nb__tile_of        t = nb__product_tile(p, tile);
     float             *pack = (float *)(r->scratch + (size_t)thread * NB__PACK_BYTES);
-    const float       *panels = r->call->prepared;
     for (int64_t batch = t.first; batch < t.last; batch++) {
         nb__matrix a = {nb__product_batch(&in[p->swapped], batch) + t.i * p->a[0], p->a[0], p->a[1]};
         nb__matrix b = {nb__product_batch(&in[!p->swapped], batch) + t.j * p->b[1], p->b[0], p->b[1]};
@@ -160,7 +167,7 @@ static void run_tile(void *arg, int64_t tile, int thread) {
         else if (r->s->is_vector)
             r->s->loops->vector(a.data, b, c.data, t.n, p->k);
         else
-            r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack, r->s->is_prepared ? panels + t.j * p->k : NULL);
+            r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack, r->panels ? r->panels + t.j * p->k : NULL);
     }
 }
 
@@ -170,20 +177,26 @@ static void pack_tile(void *arg, int64_t tile, int thread) {
     int                width = r->s->loops->width;
     int64_t            j = tile * width;
     (void)thread;
-    r->s->loops->pack((float *)r->call->prepared + j * p->k,
+    r->s->loops->pack(r->panels + j * p->k,
                       (nb__matrix){nb__product_batch(&r->call->c.in[!p->swapped], 0) + j * p->b[1], p->b[0], p->b[1]}, p->k,
                       p->n - j < width ? (int)(p->n - j) : width);
 }
 
+static void pack(const run_call *r, nb_pool *pool) {
+    nb__parallel(pool, divide_up(r->s->p.n, r->s->loops->width), pack_tile, (void *)r);
+}
+
 static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
-    const state *s = plan->state;
-    run_call     r = {s, call, NULL};
-    nb__parallel(pool, divide_up(s->p.n, s->loops->width), pack_tile, &r);
+    pack(&(run_call){plan->state, call, NULL, call->prepared}, pool);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
     const state *s = plan->state;
-    run_call     r = {s, call, scratch};
+    run_call     r = {s, call, scratch, s->is_prepared ? call->prepared : NULL};
+    if (s->packs_first) {
+        r.panels = (float *)((char *)scratch + s->panels_at);
+        pack(&r, pool);
+    }
     nb__parallel(pool, s->p.tiles, run_tile, &r);
 }
 
@@ -195,20 +208,24 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
     s.is_vector = s.p.m == 1 && s.p.a[1] == 1 && s.p.c[1] == 1 && (s.p.b[0] == 1 || s.p.b[1] == 1);
     if (s.p.batches > 0) {
         if (!s.is_vector) choose_roles(&s.p, s.loops, call);
-        nb__product_cut(&s.p);
         s.is_prepared = !s.is_vector && is_worth_keeping(&s.p, call);
+        s.packs_first = !s.is_vector && !s.is_prepared && is_worth_packing_first(&s.p);
+        s.p.packed = s.is_prepared || s.packs_first;
+        nb__product_cut(&s.p);
     }
+    size_t panels = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
+    s.panels_at = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES;
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
     *kept = s;
     *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : "matmul",
                        .run = run,
                        .state = kept,
-                       .scratch_bytes = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES};
+                       .scratch_bytes = s.panels_at + (s.packs_first ? panels : 0)};
     if (s.is_prepared) {
         plan->prepare = prepare;
         plan->packs = s.p.swapped ? 1 : 2;
-        plan->prepared_bytes = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
+        plan->prepared_bytes = panels;
     }
     return true;
 }
