@@ -171,19 +171,28 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     }
 }
 
+enum { PANELS = 4, PACKED_ROWS = 64 };
+
+/* Some panels side by side, a few rows of B at a time: rows may be pages apart. */
 static void pack_tile(void *arg, int64_t tile, int thread) {
     const run_call    *r = arg;
     const nb__product *p = &r->s->p;
+    const float       *b = nb__product_batch(&r->call->c.in[!p->swapped], 0);
     int                width = r->s->loops->width;
-    int64_t            j = tile * width;
+    int64_t            first = tile * PANELS * width, last = p->n - first < PANELS * width ? p->n : first + PANELS * width;
     (void)thread;
-    r->s->loops->pack(r->panels + j * p->k,
-                      (nb__matrix){nb__product_batch(&r->call->c.in[!p->swapped], 0) + j * p->b[1], p->b[0], p->b[1]}, p->k,
-                      p->n - j < width ? (int)(p->n - j) : width);
+    for (int64_t row = 0; row < p->k; row += PACKED_ROWS) {
+        int64_t rows = p->k - row < PACKED_ROWS ? p->k - row : PACKED_ROWS;
+        for (int64_t j = first; j < last; j += width) {
+            int columns = last - j < width ? (int)(last - j) : width;
+            r->s->loops->pack(r->panels + j * p->k + row * (columns <= r->s->loops->lanes ? r->s->loops->lanes : width),
+                              (nb__matrix){(float *)b + row * p->b[0] + j * p->b[1], p->b[0], p->b[1]}, rows, columns);
+        }
+    }
 }
 
 static void pack(const run_call *r, nb_pool *pool) {
-    nb__parallel(pool, divide_up(r->s->p.n, r->s->loops->width), pack_tile, (void *)r);
+    nb__parallel(pool, divide_up(r->s->p.n, PANELS * r->s->loops->width), pack_tile, (void *)r);
 }
 
 static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
