@@ -244,6 +244,9 @@ static void large_products(void **unused) {
     check_matmul(40, 33, 33, 33, PLAIN, PLAIN, PLAIN);
     check_matmul(1, 1024, 65, 40, SWAPPED, PLAIN, SWAPPED); /* columns and rows a multiple of a page apart */
     check_matmul(1, 70, 1024, 400, PLAIN, PLAIN, PLAIN);
+    for (int i = 0; i < 8; i++) /* many rows: all of B is packed before the tiles */
+        check_matmul(1, 530 + i, 137 + i, 390 + 3 * i, (layout)(i % 2), (layout)(i / 2 % 2), (layout)(i / 4));
+    check_matmul(1, 150, 560, 70, PLAIN, SPACED, PLAIN);
     check_matmul(1, 1, 1000, 1000, PLAIN, PLAIN, PLAIN);
     check_matmul(1, 1, 1000, 1000, PLAIN, SWAPPED, PLAIN);
     check_matmul(1, 1000, 1, 1000, PLAIN, PLAIN, PLAIN);
