@@ -400,6 +400,33 @@ static void test_pools_go_first(void **state) {
     assert_true(count_rows(p, whole) > 0);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------------ flatten */
+
+static nb_tensor *flatten(nb_tensor *x) { return nb_reshape(x, nb_shape(nb_shape_of(x).size[0], -1)); }
+
+/* Steps that copy something in each run. */
+static int count_copies(nb_list roots) {
+    nb_program *p = compare(roots, 1e-5);
+    int         n = 0;
+    for (int s = 0; s < p->n_steps; s++) n += !p->step[s].lasts && p->node[p->step[s].node[0]].op == &nb__op_copy;
+    return n;
+}
+
+static void test_flattened_images(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(3, 2, 9, 8)), *y = pool(nb_relu(convolve(x, param(nb_shape(4, 2, 3, 3)))));
+    nb_tensor *flat = flatten(y), *w = param(nb_shape(5, nb_shape_of(flat).size[1])), *v = param(nb_shape(nb_shape_of(flat).size[1], 5));
+    assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_linear(flat, w, NULL)))), 0);
+    assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_matmul(flat, v)))), 0);
+    assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_linear(flatten(nb_sub(y, number(1))), w, NULL)))), 0);
+    assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_matmul(flatten(nb_mul(y, y)), nb_exp(v))))), 0);
+    /* With other readers, or weights that change in each run, a copy stays. Images of inputs lie in the order of their channels. */
+    assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_linear(flat, w, NULL)), nb_exp(flat))), 1);
+    assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_matmul(flat, input(nb_shape_of(v)))))), 1);
+    nb_program *p = compare(nb_list_of(nb, nb_relu(nb_linear(flatten(x), param(nb_shape(5, 2 * 9 * 8)), NULL))), 1e-5);
+    assert_int_equal(count(p, "copy"), 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------ lookups */
 
 enum { CHOSEN = 60 };
@@ -536,6 +563,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_folded_norms, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_norms_that_stay, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_pools_go_first, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_flattened_images, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_lookups, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_heads, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
