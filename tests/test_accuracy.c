@@ -99,7 +99,7 @@ static void check_chunk(int row, const float *x, const float *b, int n, worst *w
     for (int k = 0; k < ISAS; k++) {
         const nb__isa *isa = nb__isa_find(isas[k]);
         if (!isa) continue;
-        isa->tiles[row](y, x, b, NULL, n, 0.25, 1.25);
+        isa->tiles[row](y, x, b, NULL, n, 0.25, 1.25, false);
         for (int i = 0; i < n; i++) {
             double spare = bound.absolute > 0 ? bound.absolute * fabs(b ? b[i] : x[i]) : 0;
             double error = (fabs(y[i] - expected[i]) - spare) / ulp(expected[i]);

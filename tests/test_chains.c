@@ -88,7 +88,7 @@ static void run_rows(const nb__isa *isa, const nb__region *r, cut c) {
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
         if (ins->row == NB__SUM) continue;
-        isa->tiles[ins->row](expected[k], value[ins->in[0]], ins->in[1] < 0 ? NULL : value[ins->in[1]], NULL, n, 0, 0);
+        isa->tiles[ins->row](expected[k], value[ins->in[0]], ins->in[1] < 0 ? NULL : value[ins->in[1]], NULL, n, 0, 0, false);
         value[r->n_in + k] = expected[k];
     }
 }
@@ -271,7 +271,7 @@ static void each_is_found(void **state) {
         }
 }
 
-/* How many chains there are in a b c + d with something else done to it. */
+/* How many chains there are in a b + c d with something else done to it. */
 static int chains_of(const nb__instruction *list, int n, nb_dtype first) {
     nb__instruction copy[8];
     nb__chain       chain[8];
@@ -284,7 +284,7 @@ static void only_where_it_may(void **state) {
     (void)state;
     const nb__instruction product = {.row = NB__ROW_mul, .in = {0, 1, -1}, .store = -1},
                           other = {.row = NB__ROW_abs, .in = {3, -1, -1}, .store = 1};
-    nb__instruction list[4] = {product, {.row = NB__ROW_mul, .in = {4, 2, -1}, .store = -1}, other, {.row = NB__ROW_add, .in = {5, 3, -1}, .store = 0}};
+    nb__instruction list[4] = {product, {.row = NB__ROW_mul, .in = {2, 3, -1}, .store = -1}, other, {.row = NB__ROW_add, .in = {5, 4, -1}, .store = 0}};
     assert_int_equal(chains_of(list, 4, NB_F32), 0); /* a result is written in between */
     list[2].store = -1;
     assert_int_equal(chains_of(list, 4, NB_F32), 1);
@@ -297,7 +297,7 @@ static void only_where_it_may(void **state) {
     list[1].store = -1;
     list[3].in[1] = 5; /* it is both operands */
     assert_int_equal(chains_of(list, 4, NB_F32), 0);
-    list[3].in[1] = 3;
+    list[3].in[1] = 4;
     list[3].part = NB__ROW; /* of another part */
     assert_int_equal(chains_of(list, 4, NB_F32), 0);
 }

@@ -88,7 +88,7 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
         at[k] = &in[k];
     }
     memset(&out, 0x55, sizeof out);
-    isa->tiles[row](&out, at[0], at[1], at[2], n, p, q);
+    isa->tiles[row](&out, at[0], at[1], at[2], n, p, q, false);
     const uint8_t *bytes = (const uint8_t *)&out;
     for (size_t i = (size_t)n * size; i < ((size_t)n + 8) * size; i++) assert_int_equal(bytes[i], 0x55); /* not one element too many */
     for (int i = 0; i < n; i++) {
@@ -104,7 +104,7 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
         /* The same bits wherever an element stands. */
         const void *alone[3] = {NULL, NULL, NULL};
         for (int k = 0; k < rows[row].operands; k++) alone[k] = takes_bool(row, k) ? (void *)&in[k].b[i] : (void *)&in[k].f[i];
-        isa->tiles[row](&one, alone[0], alone[1], alone[2], 1, p, q);
+        isa->tiles[row](&one, alone[0], alone[1], alone[2], 1, p, q, false);
         bool is_nan = !makes_bool(row) && isnan(out.f[i]); /* whose sign and payload say nothing */
         if (!is_nan && memcmp(bytes + (size_t)i * size, &one, size)) fail_msg("%s %s: element %d of %d", isa->name, rows[row].name, i, n);
     }
@@ -132,8 +132,8 @@ static void test_in_place(void **state) {
             static buffer in[3], expected;
             if (makes_bool(row) || takes_bool(row, 0)) continue;
             for (int m = 0; m < rows[row].operands; m++) fill_operand(row, m, &in[m], 1000, false);
-            isa->tiles[row](&expected, &in[0], &in[1], &in[2], 1000, 0.25, 1.25);
-            isa->tiles[row](&in[0], &in[0], &in[1], &in[2], 1000, 0.25, 1.25);
+            isa->tiles[row](&expected, &in[0], &in[1], &in[2], 1000, 0.25, 1.25, false);
+            isa->tiles[row](&in[0], &in[0], &in[1], &in[2], 1000, 0.25, 1.25, false);
             assert_memory_equal(&expected, &in[0], 1000 * sizeof(float));
         }
     }

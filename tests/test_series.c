@@ -78,7 +78,7 @@ static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n) {
             in[m] = ins->in[m] < 0          ? NULL
                     : ins->in[m] < OPERANDS ? (void *)operand[ins->in[m]]
                                             : (void *)expected[ins->in[m] - OPERANDS];
-        isa->tiles[ins->row](expected[k], in[0], in[1], in[2], n, 0, 0);
+        isa->tiles[ins->row](expected[k], in[0], in[1], in[2], n, 0, 0, false);
     }
 }
 

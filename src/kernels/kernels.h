@@ -35,24 +35,31 @@ enum nb__row {
     NB__ROWS
 };
 
+/* How many of n floats come before the first whole line of memory. */
+static inline int64_t nb__before_line(const float *y, int64_t n) {
+    int64_t head = (int64_t)(-(uintptr_t)y % 64 / sizeof *y);
+    return head < n ? head : n;
+}
+
 /* n elements of one row of elementwise.def over contiguous arrays: f32, and bool where the row has bool. p, q: nb__scalars. out
- * may be the same array as an operand. */
-typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q);
+ * may be the same array as an operand. streams: floats are written past the caches. */
+typedef void nb__tile(void *out, const void *a, const void *b, const void *c, int64_t n, double p, double q, bool streams);
 
 /* `rows` rows of n elements of a chain of fused.def; value: operands, then the results of its steps (NULL: not wanted), in
  * the next row `step` bytes on. Bit m of ones: operand m is a single element, for the whole row. A result may be the same array
- * as an operand. */
+ * as an operand. streams: the last step's result is written past the caches. */
 enum { NB__CHAIN_VALUES = 36 };
-typedef void nb__chain_tile(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n);
+typedef void nb__chain_tile(void *const *value, const int *step, unsigned ones, int64_t rows, int64_t n, bool streams);
 
-/* n elements through steps of which each goes on with the result of the one before; the first with `first`. */
+/* Elements from .. n - 1 through steps of which each goes on with the result of the one before; the first with `first`. */
 typedef struct nb__series_step {
     int          code;  /* 2 row, + 1: the result before is the second operand. Of a comparison: yes where it holds, else no */
     const float *other; /* operand; of rows with one operand anything that can be read */
     const float *yes, *no;
     float       *keep;  /* where the result is wanted, or NULL; may be the array of an operand that no later step reads */
+    bool         streams; /* it is written past the caches */
 } nb__series_step;
-typedef void nb__series_tile(const nb__series_step *step, int n_steps, const float *first, int64_t n);
+typedef void nb__series_tile(const nb__series_step *step, int n_steps, const float *first, int64_t from, int64_t n);
 
 /* n elements as another type: by the operand's and the result's. out may be the same array where both are of one size. */
 enum { NB__CAST_TYPES = NB_BOOL + 1 };

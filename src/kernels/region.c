@@ -85,22 +85,41 @@ static void run_chain(const tile *t, const nb__chain *c, nb__part part) {
     const nb__region_plan *p = t->job->region;
     void *value[NB__CHAIN_VALUES];
     for (int v = 0; v < c->n; v++) value[v] = c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
-    p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1, c->by_rows ? p->row : t->n[part]);
+    bool streams = p->streams && c->value[c->n - 1] >= 0 && nb__streams(p, &p->instruction[c->value[c->n - 1] - p->n_in]);
+    p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1, c->by_rows ? p->row : t->n[part], streams);
 }
 
 static void run_series(const tile *t, const nb__series *c, int64_t n) {
-    nb__series_step step[NB__SERIES_STEPS];
+    const nb__region_plan *r = t->job->region;
+    nb__series_step        step[NB__SERIES_STEPS];
     for (int i = 0; i < c->n_steps; i++) {
         const nb__series_part *p = &c->step[i];
-        step[i] = (nb__series_step){p->code, t->value[p->other], t->value[p->yes], t->value[p->no], p->result >= 0 ? t->value[p->result] : NULL};
+        step[i] = (nb__series_step){p->code, t->value[p->other], t->value[p->yes], t->value[p->no], p->result >= 0 ? t->value[p->result] : NULL,
+                                    r->streams && p->result >= 0 && nb__streams(r, &r->instruction[p->result - r->n_in])};
     }
-    t->job->region->series_tile(step, c->n_steps, t->value[c->first], n);
+    const nb__series_step *last = &step[c->n_steps - 1];
+    int64_t                head = last->streams ? nb__before_line(last->keep, n) : 0;
+    if (head) r->series_tile(step, c->n_steps, t->value[c->first], 0, head);
+    r->series_tile(step, c->n_steps, t->value[c->first], head, n);
+}
+
+/* An elementwise row; what streams begins with a whole line of memory. */
+static void run_row(const tile *t, const nb__instruction *ins, float *y) {
+    const nb__region_plan *p = t->job->region;
+    const void            *in[3];
+    bool                   streams = nb__streams(p, ins);
+    int64_t                n = t->n[ins->part], head = streams ? nb__before_line(y, n) : 0;
+    for (int m = 0; m < 3; m++) in[m] = ins->in[m] < 0 ? NULL : t->value[ins->in[m]];
+    if (head) {
+        p->tiles[ins->row](y, in[0], in[1], in[2], head, ins->p, ins->q, true);
+        for (int m = 0; m < 3; m++) in[m] = in[m] ? (const float *)in[m] + head : NULL;
+    }
+    p->tiles[ins->row](y + head, in[0], in[1], in[2], n - head, ins->p, ins->q, streams);
 }
 
 static void run_instruction(tile *t, int k, void *y) {
     const nb__region_plan *p = t->job->region;
     const nb__instruction *ins = &p->instruction[k];
-    const void            *in[3];
     switch (ins->row) {
     case NB__CAST: p->casts[t->dtype[ins->in[0]]][ins->dtype](y, t->value[ins->in[0]], t->n[ins->part]); return;
     case NB__CHAIN: run_chain(t, &p->chain[ins->chain], ins->part); return;
@@ -118,9 +137,7 @@ static void run_instruction(tile *t, int k, void *y) {
     case NB__PICK: pick(t, ins, y); return;
     case NB__PLACE: put(t, ins, y); return;
     case NB__SPLAT: splat(t, ins, y); return;
-    default:
-        for (int m = 0; m < 3; m++) in[m] = ins->in[m] < 0 ? NULL : t->value[ins->in[m]];
-        p->tiles[ins->row](y, in[0], in[1], in[2], t->n[ins->part], ins->p, ins->q);
+    default: run_row(t, ins, y);
     }
 }
 

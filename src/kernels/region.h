@@ -65,6 +65,11 @@ static inline bool nb__writes_in_place(const nb__region_plan *r, const nb__instr
     return ins->store >= 0 && ins->part <= NB__ROW && r->array[r->n_in + ins->store].in_place;
 }
 
+/* Whether it does so past the caches. */
+static inline bool nb__streams(const nb__region_plan *r, const nb__instruction *ins) {
+    return r->streams && nb__writes_in_place(r, ins) && r->array[r->n_in + ins->store].streams;
+}
+
 /* region.c */
 void nb__run_region(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
 

@@ -149,15 +149,9 @@ static size_t new_row(nb__region_plan *r, int64_t elements, int size) {
     return at;
 }
 
-/* Rows for what is not in place. An instruction's row is used again after its last reader; never by that reader's own result, which may be
- * of another size. */
-static void assign_rows(nb__region_plan *r) {
-    int     last[NB__REGION_VALUES] = {0}, n_free = 0;
-    size_t  free_row[NB__REGION_VALUES];
-    int64_t length[2] = {r->length, divide_up(r->length, r->row)};
-    r->thread_bytes = 0;
-    for (int i = 0; i < r->n_in; i++)
-        if (!r->array[i].in_place) r->array[i].row = new_row(r, length[r->array[i].part], r->array[i].size);
+/* The last instruction that reads each value, and that of the chain or series which it is in; 0: none. */
+static void find_last_readers(const nb__region_plan *r, int *last) {
+    memset(last, 0, (size_t)(r->n_in + r->n_instructions) * sizeof *last);
     for (int k = 0; k < r->n_instructions; k++) {
         for (int m = 0; m < 3; m++)
             if (r->instruction[k].in[m] >= 0) last[r->instruction[k].in[m]] = k;
@@ -173,6 +167,18 @@ static void assign_rows(nb__region_plan *r) {
             for (int m = 0; m < 3; m++) last[in[m]] = (int)most(last[in[m]], s->at);
         }
     }
+}
+
+/* Rows for what is not in place. An instruction's row is used again after its last reader; never by that reader's own result, which may be
+ * of another size. */
+static void assign_rows(nb__region_plan *r) {
+    int     last[NB__REGION_VALUES], n_free = 0;
+    size_t  free_row[NB__REGION_VALUES];
+    int64_t length[2] = {r->length, divide_up(r->length, r->row)};
+    r->thread_bytes = 0;
+    for (int i = 0; i < r->n_in; i++)
+        if (!r->array[i].in_place) r->array[i].row = new_row(r, length[r->array[i].part], r->array[i].size);
+    find_last_readers(r, last);
     for (int k = 0; k < r->n_instructions; k++) /* results that are not in place are written after the last instruction */
         if (r->instruction[k].store >= 0) last[r->n_in + k] = r->n_instructions;
     for (int k = 0; k < r->n_instructions; k++) {
@@ -189,17 +195,40 @@ static void assign_rows(nb__region_plan *r) {
     r->thread_bytes = aligned(r->thread_bytes);
 }
 
-/* Results that no cache holds until they are read are put together in a row and written past the caches; but not over an operand,
- * which has been read, and not where a single instruction reads two arrays, because that is slower. */
+static const bool has_vectors[] = { /* rows of floats: see isa/tiles.c */
+#define VECTORS_F_SAME true
+#define VECTORS_N_SAME true
+#define VECTORS_F_BOOL false
+#define VECTORS_A_BOOL false
+#define VECTORS_B_BOOL false
+#define VECTORS_W_SAME false
+#define ROW(name, operands, parameters, types, result, ...) VECTORS_##types##_##result,
+#include "elementwise.def"
+#undef ROW
+};
+
+/* Whether the loop that computes an instruction's result can write past the caches. */
+static bool can_stream(const nb__region_plan *r, int k) {
+    const nb__instruction *ins = &r->instruction[k];
+    if (ins->row >= 0) return has_vectors[ins->row];
+    for (int i = 0; i < r->n_chains; i++)
+        if (r->chain[i].value[r->chain[i].n - 1] == r->n_in + k) return !nb__has_chain_sums(&r->chain[i]);
+    return ins->row == NB__SERIES;
+}
+
+/* Results that no cache holds until they are read are written past the caches; but not over an operand, which has been read. Where a loop
+ * cannot do that or a later one reads the result, it is put together in a row first. */
 static void find_streams(nb__region_plan *r, const nb__call *call, uint64_t fresh) {
-    int large = 0;
-    for (int i = 0; i < r->n_in; i++) large += r->array[i].part == NB__FULL && r->array[i].dense;
+    int last[NB__REGION_VALUES];
+    find_last_readers(r, last);
     r->streams = false;
-    for (int k = 0; k < r->n_out && large <= r->n_instructions; k++) {
-        nb__region_array *a = &r->array[r->n_in + k];
-        a->streams = a->part == NB__FULL && a->dense && fresh >> k & 1 && nb__array_bytes(&call->out[k]) >= NB__LARGE;
+    for (int k = 0; k < r->n_instructions; k++) {
+        int store = r->instruction[k].store;
+        if (store < 0) continue;
+        nb__region_array *a = &r->array[r->n_in + store];
+        a->streams = a->part == NB__FULL && a->dense && fresh >> store & 1 && nb__array_bytes(&call->out[store]) >= NB__LARGE;
         if (!a->streams) continue;
-        a->in_place = false;
+        a->in_place = !last[r->n_in + k] && can_stream(r, k);
         r->streams = true;
     }
 }
@@ -259,9 +288,20 @@ static nb__part part_of(const nb__region_plan *r, int value) {
     return value < r->n_in ? r->array[value].part : r->instruction[value - r->n_in].part;
 }
 
+/* Whether an instruction only moves an operand by one number for each row, as the first step of a layer norm does. Its readers are better off doing
+ * that again than reading what it has written. */
+static bool is_shift(const nb__region_plan *r, const nb__region *what, int k) {
+    const nb__instruction *ins = &what->instruction[k];
+    return r->row >= LONG_ROW && ins->row == NB__ROW_sub && ins->part == NB__FULL && ins->dtype == NB_F32 && ins->store < 0 && ins->in[0] < what->n_in &&
+           part_of(r, ins->in[0]) == NB__FULL && what->in_dtype[ins->in[0]] == NB_F32 &&
+           (ins->in[1] < what->n_in ? part_of(r, ins->in[1]) : what->instruction[ins->in[1] - what->n_in].part) == NB__ROW;
+}
+
 /* Copies the instructions; where a FULL one reads ROW values, these are spread over a tile first, once each. */
 static void copy_instructions(nb__region_plan *r, const nb__region *what) {
-    int number[2 * NB__REGION_MAX], spread[2 * NB__REGION_MAX]; /* of each value of `what`: here, and spread (-1: not yet) */
+    int  number[2 * NB__REGION_MAX], spread[2 * NB__REGION_MAX]; /* of each value of `what`: here, and spread (-1: not yet) */
+    int  written = -1; /* the last value that is a result: operands may be gone by then */
+    bool is_read[2 * NB__REGION_MAX] = {false}, is_small = 2 * what->n_instructions <= NB__REGION_MAX;
     for (int v = 0; v < what->n_in + what->n_instructions; v++) {
         number[v] = v;
         spread[v] = -1;
@@ -283,10 +323,17 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
                         (nb__instruction){.row = NB__SPLAT, .part = NB__FULL, .dtype = dtype, .in = {from, -1, -1}, .store = -1};
                 }
                 from = spread[v];
+            } else if (v >= what->n_in && is_small && is_shift(r, what, v - what->n_in)) {
+                if (is_read[v] && r->n_instructions < NB__REGION_MAX && written < from) {
+                    r->instruction[r->n_instructions++] = r->instruction[from - r->n_in];
+                    from = r->n_in + r->n_instructions - 1;
+                }
+                is_read[v] = true;
             }
             ins.in[m] = from;
         }
         number[what->n_in + k] = r->n_in + r->n_instructions;
+        if (ins.store >= 0) written = r->n_in + r->n_instructions;
         r->instruction[r->n_instructions++] = ins;
     }
 }

@@ -5,7 +5,20 @@
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* no call passes a vector: all that take one are inlined */
 
-/* Lines of the result are filled whole; its ends go the usual way. */
+/* Less than a line, in words: the usual way it would be fetched first, and all stores behind it would wait for that. */
+static void stream_part(char *y, const char *x, size_t count) {
+    if (((uintptr_t)y | count) % sizeof(int)) {
+        memcpy(y, x, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i += sizeof(int)) {
+        int word;
+        memcpy(&word, x + i, sizeof word);
+        _mm_stream_si32((int *)(y + i), word);
+    }
+}
+
+/* Lines of the result are filled whole. */
 static void stream(void *to, const void *from, size_t count) {
     char       *y = to;
     const char *x = from;
@@ -14,7 +27,7 @@ static void stream(void *to, const void *from, size_t count) {
         memcpy(y, x, count);
         return;
     }
-    memcpy(y, x, head);
+    stream_part(y, x, head);
     size_t i = head;
     for (; i + 64 <= count; i += 64) {
 #if defined(__AVX512F__)
@@ -26,7 +39,7 @@ static void stream(void *to, const void *from, size_t count) {
         for (size_t k = i; k < i + 64; k += 16) _mm_stream_si128((__m128i *)(y + k), _mm_loadu_si128((const __m128i *)(x + k)));
 #endif
     }
-    memcpy(y + i, x + i, count - i);
+    stream_part(y + i, x + i, count - i);
 }
 
 static void fence(void) { _mm_sfence(); }

@@ -45,16 +45,16 @@ static inline __attribute__((always_inline)) void block(const nb__series_step *s
         }
         if (!s->keep) continue;
         if (left >= LANES)
-            EACH store(s->keep + i + v * LANES, x[v]);
+            EACH put(s->keep + i + v * LANES, x[v], !s->streams);
         else
-            store_part(s->keep + i, x[0], left);
+            put_part(s->keep + i, x[0], left, !s->streams);
     }
 }
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
-void JOIN(nb__series_, NB__ISA)(const nb__series_step *step, int n_steps, const float *first, int64_t n) {
-    int64_t i = 0;
+void JOIN(nb__series_, NB__ISA)(const nb__series_step *step, int n_steps, const float *first, int64_t from, int64_t n) {
+    int64_t i = from;
     for (; i + VECTORS * LANES <= n; i += VECTORS * LANES) block(step, n_steps, first, i, VECTORS, LANES);
     for (; i + LANES <= n; i += LANES) block(step, n_steps, first, i, 1, LANES);
     if (i < n) block(step, n_steps, first, i, 1, n - i);

@@ -23,19 +23,20 @@
 
 /* In place, too: elements are read before their result is written. */
 #define REALS(name, operands, types, result, formula) \
-    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p_, double q_) { \
+    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p_, double q_, bool streams) { \
         const vector p = splat((float)p_), q = splat((float)q_); \
         const float *pa = va, *pb = vb; \
         float       *y = out; \
+        uintptr_t    cached = !streams; \
         int64_t      i = 0; \
         (void)p, (void)q, (void)pb, (void)vc; \
         for (; i + LANES <= n; i += LANES) { \
             OPERANDS_##operands(const vector a = load(pa + i);, const vector b = load(pb + i);, ) \
-            store(y + i, formula); \
+            put(y + i, formula, cached); \
         } \
         if (i < n) { \
             OPERANDS_##operands(const vector a = load_part(pa + i, n - i);, const vector b = load_part(pb + i, n - i);, ) \
-            store_part(y + i, formula, n - i); \
+            put_part(y + i, formula, n - i, cached); \
         } \
     }
 #define TRUTHS(...)
@@ -66,12 +67,12 @@
 
 #define REALS(...)
 #define TRUTHS(name, operands, types, result, formula) \
-    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p, double q) { \
+    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p, double q, bool streams) { \
         OUT_##result    *y = out; \
         const A_##types *pa = va; \
         const B_##types *pb = vb; \
         const float     *pc = vc; \
-        (void)pb, (void)pc, (void)p, (void)q; \
+        (void)pb, (void)pc, (void)p, (void)q, (void)streams; \
         INDEPENDENT \
         for (int64_t i = 0; i < n; i++) { \
             OPERANDS_##operands(const A_##types a = pa[i];, const B_##types b = pb[i];, const float c = pc[i];) \

@@ -130,5 +130,29 @@ static inline vector load(const float *x) {
     return v;
 }
 static inline void store(float *y, vector x) { memcpy(y, &x, sizeof x); }
+/* Past the caches, unless `cached` is 1 or y begins within a vector of memory. put_part: the first n elements; the usual way these would fetch a line that
+ * is to be written, and all stores behind them would wait for it. */
+static inline void put(float *y, vector x, uintptr_t cached) {
+    if (((uintptr_t)y | cached) % sizeof x) {
+        store(y, x);
+        return;
+    }
+#if defined(__AVX512F__)
+    _mm512_stream_ps(y, (__m512)x);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(y, (__m256)x);
+#else
+    _mm_stream_ps(y, (__m128)x);
+#endif
+}
+static inline void put_part(float *y, vector x, int64_t n, uintptr_t cached) {
+    int32_t lane[LANES];
+    if (cached) {
+        store_part(y, x, n);
+        return;
+    }
+    memcpy(lane, &x, sizeof x);
+    for (int64_t i = 0; i < n; i++) _mm_stream_si32((int *)y + i, lane[i]);
+}
 
 #endif
