@@ -124,6 +124,10 @@ static void test_as_a_whole(void **unused) {
     assert_int_equal(blocks(nb, nb_square(x)), 1);
     nb_tensor *large = nb_input(nb, "large", NB_F32, nb_shape(20, 1000, 1000));
     assert_int_equal(blocks(nb, nb_cumsum(nb_square(large), 1)), 1);
+    /* A call by itself leaves nothing for another. */
+    nb_tensor *many = nb_input(nb, "many", NB_F32, nb_shape(20000, 200));
+    assert_int_equal(blocks(nb, nb_concat(nb_list_of(nb, many, nb_transpose(nb_transpose(many, 0, 1), 0, 1)), 1)), 1);
+    assert_true(blocks(nb, nb_square(nb_concat(nb_list_of(nb, many, many), 1))) > 1);
     nb_close(nb);
 }
 

@@ -88,12 +88,21 @@ static bool mark(nb_program *p, int64_t *items) {
     return *items > 0;
 }
 
-/* Whether more than elementwise work and reductions is done by items: regions keep what lies between these in the first cache
- * anyway. */
-static bool has_products(const nb_program *p) {
+/* A call of its own. */
+static bool is_call(const nb__node *n) {
+    return n->source == NB__COMPUTED && (n->op->kind == NB_CONTRACTION || n->op->kind == NB_OPAQUE);
+}
+
+/* Whether one call leaves values for another: regions keep what lies between elementwise work and reductions in the first cache anyway. */
+static bool has_values_between(const nb_program *p) {
     for (int i = 0; i < p->n_nodes; i++) {
         const nb__node *n = &p->node[i];
-        if (n->by_item && n->source == NB__COMPUTED && (n->op->kind == NB_CONTRACTION || n->op->kind == NB_OPAQUE)) return true;
+        if (!n->by_item || n->source != NB__COMPUTED || nb__is_view(n)) continue;
+        for (int k = 0; k < n->n_in; k++) {
+            const nb__node *in = &p->node[n->in[k]];
+            while (nb__is_view(in)) in = &p->node[in->in[0]];
+            if (in->by_item && in->source == NB__COMPUTED && (is_call(n) || is_call(in))) return true;
+        }
     }
     return false;
 }
@@ -123,7 +132,7 @@ static bool cut(nb_program *p, nb__node *n) {
 bool nb__cut_blocks(nb_program *p, bool cuts) {
     int64_t items, blocks = 0;
     bool    is_free = cuts && !p->n_commits && !p->n_arguments && !p->has_random && mark(p, &items) &&
-                   (p->nb->block_items || has_products(p));
+                   (p->nb->block_items || has_values_between(p));
     if (is_free) {
         double block = p->nb->block_items, most = MOST_BYTES / (bytes_an_item(p, items) + 1);
         if (!p->nb->block_items && most >= LEAST_ITEMS) block = most;
