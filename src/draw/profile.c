@@ -116,7 +116,9 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
     nb__add(out, "%9.4f %6.1f%%  outside of the calls: checks, and what is copied at the end\n", outside / run * 1e3,
             100 * outside / all);
     nb__add(out, "%9.4f          a run, mean of %lld\n", info->seconds / run * 1e3, (long long)info->runs);
-    nb__add(out, "peak: %.1f GFLOP/s or %.1f GB/s, whichever limits a call; above 100%% its data come from a cache\n",
+    nb__add(out,
+            "peak: %.1f GFLOP/s or %.1f GB/s, whichever limits a call; above 100%% its data come from a cache, or it needs fewer "
+            "operations than it counts\n",
             peak->gflops, peak->gbytes);
 }
 

@@ -1,4 +1,5 @@
-/* conv.c: convolutions of f32 by oneDNN, forward and both adjoints; see direct.c for own ones.
+/* conv.c: which loops compute a convolution of f32 or an adjoint, and those of oneDNN; own ones are in pointwise.c, winograd.c and
+ * direct.c.
  *
  * Each tile, some images, is one call of a single-threaded primitive. Images are channels-last: such arrays are used as they are,
  * others are copied, tile by tile. Weights are packed once a run into the layout that the primitive asks for; the weight
@@ -6,8 +7,7 @@
 #include "onednn.h"
 
 #include "convolution.h"
-#include "copy.h"
-#include "numbers.h"
+#include "images.h"
 
 #if NB_DNNL
 #include <string.h>
@@ -18,7 +18,7 @@ typedef struct state {
     nb__primitive   pack;         /* of weights; unpacks when they are the result */
     bool            copy_x, copy_y;
     nb__copy        from_x, from_y; /* an image into a channels-last one, or back where it is the result */
-    int64_t         part_floats; /* packed weights */
+    int64_t         part_floats;    /* packed weights */
     int64_t         x_floats, y_floats, thread_bytes;
 } state;
 
@@ -28,43 +28,6 @@ typedef struct run_call {
     float          *weights;
     char           *scratch;
 } run_call;
-
-/* Whether the images lie one after the other, pixel by pixel; an axis of one element may have any stride. */
-static bool is_channels_last(const nb_array *a) {
-    static const int order[] = {1, 3, 2, 0};
-    int64_t          step = 1;
-    for (int i = 0; i < 4; i++) {
-        if (a->shape[order[i]] != 1 && a->stride[order[i]] != step) return false;
-        step *= a->shape[order[i]];
-    }
-    return true;
-}
-
-/* Images of an array into dense channels-last ones, one after the other, or back. */
-static void copy_images(const nb__copy *c, const nb_array *a, int64_t first, int64_t images, float *dense, bool back) {
-    int64_t size = a->shape[1] * a->shape[2] * a->shape[3];
-    for (int64_t n = 0; n < images; n++, dense += size) {
-        float *image = (float *)a->data + (first + n) * a->stride[0];
-        nb__copy_rows(c, back ? image : dense, back ? dense : image, 0, c->rows);
-    }
-}
-
-/* What copy_images does to one image. */
-static nb__copy copy_of(const nb__isa *isa, const nb_array *a, bool back) {
-    nb_array one = *a, dense = *a;
-    nb__copy c;
-    one.shape[0] = dense.shape[0] = 1;
-    dense.stride[1] = 1;
-    dense.stride[3] = a->shape[1];
-    dense.stride[2] = a->shape[1] * a->shape[3];
-    dense.stride[0] = dense.stride[2] * a->shape[2];
-    nb__copy_make(nb__move_loops_of(isa), back ? &one : &dense, back ? &dense : &one, nb__array_bytes(back ? a : &one), &c);
-    if (c.is_transposition && !c.streams) { /* few planes at a time, from one end to the other */
-        c.rows /= divide_up(c.space.shape[c.across], c.block);
-        c.block = c.space.shape[c.across];
-    }
-    return c;
-}
 
 static bool make(nb_context *nb, state *s, nb__primitive *p, int64_t images, int threads) {
     static const int       args[][3] = {{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST},
@@ -132,11 +95,11 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     float                 *at_y = s->copy_y ? copy_y : (float *)y->data + first * v->o * v->oh * v->ow;
     void                  *data[] = {at_x, r->weights + (v->kind == NB__CONV_WEIGHT ? tile * s->part_floats : 0), at_y};
 
-    if (s->copy_x && v->kind != NB__CONV_INPUT) copy_images(&s->from_x, x, first, images, at_x, false);
-    if (s->copy_y && v->kind != NB__CONV_FORWARD) copy_images(&s->from_y, y, first, images, at_y, false);
+    if (s->copy_x && v->kind != NB__CONV_INPUT) nb__copy_images(&s->from_x, x, first, images, at_x, false);
+    if (s->copy_y && v->kind != NB__CONV_FORWARD) nb__copy_images(&s->from_y, y, first, images, at_y, false);
     if (!nb__primitive_run(&s->primitive[images < v->images], data, copy_y + s->y_floats, thread)) failed(r->call);
-    if (s->copy_x && v->kind == NB__CONV_INPUT) copy_images(&s->from_x, x, first, images, at_x, true);
-    if (s->copy_y && v->kind == NB__CONV_FORWARD) copy_images(&s->from_y, y, first, images, at_y, true);
+    if (s->copy_x && v->kind == NB__CONV_INPUT) nb__copy_images(&s->from_x, x, first, images, at_x, true);
+    if (s->copy_y && v->kind == NB__CONV_FORWARD) nb__copy_images(&s->from_y, y, first, images, at_y, true);
 }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
@@ -164,10 +127,10 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     state *s = nb_alloc(nb, sizeof *s);
     if (!s) return false;
     *s = (state){.v = v};
-    s->copy_x = !is_channels_last(nb__conv_x(&v, call));
-    s->copy_y = !is_channels_last(nb__conv_y(&v, call));
-    s->from_x = copy_of(isa, nb__conv_x(&v, call), kind == NB__CONV_INPUT);
-    s->from_y = copy_of(isa, nb__conv_y(&v, call), kind == NB__CONV_FORWARD);
+    s->copy_x = !nb__is_channels_last(nb__conv_x(&v, call));
+    s->copy_y = !nb__is_channels_last(nb__conv_y(&v, call));
+    s->from_x = nb__images_copy(isa, nb__conv_x(&v, call), kind == NB__CONV_INPUT);
+    s->from_y = nb__images_copy(isa, nb__conv_y(&v, call), kind == NB__CONV_FORWARD);
     if (s->copy_x) s->x_floats = nb__whole_lines(v.images * v.c * v.h * v.w);
     if (s->copy_y) s->y_floats = nb__whole_lines(v.images * v.o * v.oh * v.ow);
 
@@ -200,7 +163,8 @@ static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, 
 #endif
 
 static bool plan_conv(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan) {
-    if (nb__plan_pointwise(nb, isa, call, kind, threads, plan)) return true;
+    if (nb__plan_pointwise(nb, isa, call, kind, threads, plan) || nb__plan_winograd(nb, isa, call, kind, threads, plan))
+        return true;
     if (nb_error(nb)) return false;
 #if NB_DNNL
     if (plan_dnnl(nb, isa, call, kind, threads, plan)) return true;
