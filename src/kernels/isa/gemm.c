@@ -15,13 +15,15 @@ enum { ROWS = 6 };
 #endif
 enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, MANY = 4 };
 
-/* Sum of the lanes, by halves. */
-static inline float sum(vector v) {
-    float x[LANES];
-    store(x, v);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) x[i] += x[i + half];
-    return x[0];
+/* y[i] = the sum of x[i]'s lanes, by halves, for i < n <= 4: each step adds halves and interleaves what is left of two vectors. */
+static inline void sums(const vector *x, float *y, int n) {
+    vector a = low_pairs(x[0], x[2]) + high_pairs(x[0], x[2]), b = low_pairs(x[1], x[3]) + high_pairs(x[1], x[3]);
+    vector all = low_pairs(a, b) + high_pairs(a, b);
+    float  kept[LANES];
+#pragma GCC unroll 2
+    for (int left = LANES / 4; left > 1; left /= 2) all = low_pairs(all, all) + high_pairs(all, all);
+    store(kept, all);
+    for (int i = 0; i < n; i++) y[i] = kept[i * (LANES / 4)];
 }
 
 /* to[p,j] = from[j,p] for p < LANES and j < columns <= LANES, zeros for other j < LANES: pairs are interleaved as often as halves
@@ -270,21 +272,35 @@ static void vector_by_rows(const float *x, nb__matrix b, float *y, int64_t n, in
     }
 }
 
-/* Dense columns: dot products, 4 columns at a time. */
+/* y[i] = the dot product of x and column i, for i < n <= most, 4 or 8: side by side, the last column in place of those that are not
+ * there. */
+static inline __attribute__((always_inline)) void dots(const float *x, nb__matrix b, float *y, int n, int64_t k, const int most) {
+    const float *at[8];
+    vector       s[8];
+    int64_t      p = 0;
+    for (int i = 0; i < most; i++) {
+        at[i] = b.data + (i < n ? i : n - 1) * b.column;
+        s[i] = (vector){0};
+    }
+    for (; p + LANES <= k; p += LANES)
+        for (int i = 0; i < most; i++) s[i] = fma_(load(x + p), load(at[i] + p), s[i]);
+    sums(s, y, n < 4 ? n : 4);
+    if (most > 4) sums(s + 4, y + 4, n - 4);
+    for (int i = 0; i < n && p < k; i++) {
+        float rest = 0;
+        for (int64_t q = p; q < k; q++) rest += x[q] * at[i][q];
+        y[i] += rest;
+    }
+}
+
+/* Dense columns: the more of them are read at once, the sooner they come from a far cache. */
 static void vector_by_columns(const float *x, nb__matrix b, float *y, int64_t n, int64_t k) {
-    int64_t full = k / LANES * LANES;
-    for (int64_t j = 0; j < n; j += 4) {
-        int          columns = n - j < 4 ? (int)(n - j) : 4;
-        const float *at[4];
-        vector       s[4] = {{0}, {0}, {0}, {0}};
-        for (int i = 0; i < 4; i++) at[i] = b.data + (j + (i < columns ? i : columns - 1)) * b.column;
-        for (int64_t p = 0; p < full; p += LANES)
-            for (int i = 0; i < 4; i++) s[i] = fma_(load(x + p), load(at[i] + p), s[i]);
-        for (int i = 0; i < columns; i++) {
-            float rest = 0;
-            for (int64_t p = full; p < k; p++) rest += x[p] * at[i][p];
-            y[j + i] = sum(s[i]) + rest;
-        }
+    for (int64_t j = 0; j < n; j += 8) {
+        nb__matrix part = {b.data + j * b.column, b.row, b.column};
+        if (n - j > 4)
+            dots(x, part, y + j, n - j < 8 ? (int)(n - j) : 8, k, 8);
+        else
+            dots(x, part, y + j, (int)(n - j), k, 4);
     }
 }
 
