@@ -8,12 +8,6 @@
 #include "ops.h"
 #include "program.h"
 
-static bool is_committed(const nb_program *p, const nb__storage *storage) {
-    for (int c = 0; c < p->n_commits; c++)
-        if (p->commit[c].storage == storage) return true;
-    return false;
-}
-
 /* Elements in memory: a view may show more. */
 static int64_t elements(const nb_program *p, int i) {
     while (nb__is_view(&p->node[i])) i = p->node[i].in[0];
@@ -22,7 +16,7 @@ static int64_t elements(const nb_program *p, int i) {
 
 static bool is_lasting(const nb_program *p, const nb__node *n) {
     if (n->source == NB__CONSTANT) return true;
-    if (n->source == NB__KEPT_LEAF) return n->kept->storage->is_versioned && !is_committed(p, n->kept->storage);
+    if (n->source == NB__KEPT_LEAF) return n->kept->storage->is_versioned;
     if (n->source != NB__COMPUTED || !n->n_in || n->op->kind == NB_RANDOM || n->op->kind == NB_ASSIGN) return false;
     if (nb__is_view(n)) return p->node[n->in[0]].lasts;
     bool is_constant = true, grows = nb__row_of(n->op) >= 0;
@@ -37,15 +31,17 @@ static bool is_lasting(const nb_program *p, const nb__node *n) {
 
 bool nb__find_lasting(nb_program *p) {
     bool  varies = false;
-    bool *is_result = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1); /* handed out, assigned, checked */
-    if (!is_result) return false;
+    bool *changes = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1); /* results, assigned values, and the parameters they go to */
+    if (!changes) return false;
     for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) is_result[p->root[i]] = true;
-    for (int c = 0; c < p->n_commits; c++) is_result[p->commit[c].node] = true;
+        if (p->root[i] >= 0) changes[p->root[i]] = p->node[p->root[i]].source == NB__COMPUTED;
+    for (int c = 0; c < p->n_commits; c++) {
+        changes[p->commit[c].node] |= p->node[p->commit[c].node].source == NB__COMPUTED;
+        changes[p->commit[c].leaf] = true;
+    }
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
-        bool      is_root = n->source == NB__COMPUTED && (is_result[i] || n->is_watched);
-        n->lasts = p->keeps_lasting && !is_root && is_lasting(p, n);
+        n->lasts = p->keeps_lasting && !changes[i] && !(n->is_watched && n->source == NB__COMPUTED) && is_lasting(p, n);
         varies |= !n->lasts && !n->is_dead && (n->source != NB__COMPUTED || n->op->kind == NB_RANDOM);
     }
     for (int i = 0; i < p->n_nodes; i++) p->node[i].lasts &= varies;
