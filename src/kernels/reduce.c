@@ -40,6 +40,7 @@ enum {
     PIECE = 32768,         /* elements of a piece at most, and of a group about */
     COLUMN_PIECE = 131072, /* elements of a group of columns at least: partial sums of many columns take time to join */
     ONE_GROUP = 65536,     /* elements of a result that are not cut into groups */
+    RESULTS = 8,           /* that are reduced together, where their pieces are many */
     TILE = 16384,          /* elements of a tile at least, where results are many */
     WIDTH = 1024,          /* columns of a tile at most: their sums stay in the first cache */
     MAX_GROUPS = 32,       /* of columns, whose partial sums take memory */
@@ -100,7 +101,7 @@ static void plan_rows(state *s) {
     s->pieces = n ? all / n * s->blocks : 0;
     s->per_group = all > ONE_GROUP ? most(1, PIECE / n) : most(1, s->pieces);
     s->groups = most(1, divide_up(s->pieces, s->per_group));
-    s->results_a_tile = s->groups > 1 ? 1 : most(1, TILE / most(1, all));
+    s->results_a_tile = s->groups > 1 ? (s->pieces > s->groups ? RESULTS : 1) : most(1, TILE / most(1, all));
     if (s->pieces != 1 || s->gone.in[s->gone.n - 1] != 1) return;
     const struct nb__loops *l = s->loops;
     nb__row_loop *const     loops[] = {l->sum_rows, NULL, l->max_rows, l->min_rows, l->argmax_rows, l->argmin_rows};
@@ -166,23 +167,24 @@ static partial reduce_spread(const state *s, const float *x, int64_t stride, int
     return all;
 }
 
-/* Pieces first..end-1 of the result whose elements begin at x. */
-static partial reduce_pieces(const state *s, const float *x, int64_t first, int64_t end) {
+/* Pieces first..end-1 of `results` results, whose elements begin at x[...]. Result by result within a piece: those of neighbours often lie beside each
+ * other, as channels do within an image. */
+static void reduce_pieces(const state *s, const float *const *x, int64_t results, int64_t first, int64_t end, partial *all) {
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
-    partial all = {0, -1};
+    for (int64_t r = 0; r < results; r++) all[r] = (partial){0, -1};
     for (int64_t i = first; i < end; i++) {
-        int64_t      start = i % s->blocks * PIECE, m = least(PIECE, n - start);
-        const float *row = x + offset(&s->gone, last, s->gone.in, i / s->blocks) + start * stride;
-        partial      p = stride == 1 ? reduce_row(s, row, m) : reduce_spread(s, row, stride, m);
-        p.place += start;
-        all = join(s->what, all, p);
+        int64_t start = i % s->blocks * PIECE, m = least(PIECE, n - start);
+        int64_t at = offset(&s->gone, last, s->gone.in, i / s->blocks) + start * stride;
+        for (int64_t r = 0; r < results; r++) {
+            partial p = stride == 1 ? reduce_row(s, x[r] + at, m) : reduce_spread(s, x[r] + at, stride, m);
+            p.place += start;
+            all[r] = join(s->what, all[r], p);
+        }
     }
-    if (s->what >= ARGMAX && stride == 1 && all.place >= 0) { /* it holds where the piece begins */
-        int64_t found = s->loops->find(x + all.place, least(PIECE, n - all.place), (float)all.value);
-        all.place += found;
-    }
-    return all;
+    for (int64_t r = 0; r < results && s->what >= ARGMAX && stride == 1; r++)
+        if (all[r].place >= 0) /* it holds where the piece begins */
+            all[r].place += s->loops->find(x[r] + all[r].place, least(PIECE, n - all[r].place), (float)all[r].value);
 }
 
 static void store(const state *s, void *out, int64_t result, partial p) {
@@ -223,12 +225,17 @@ static void rows_task(void *arg, int64_t tile, int thread) {
         whole_rows(s, j, first, end);
         return;
     }
-    for (int64_t r = first; r < end; r++) {
-        partial p = reduce_pieces(s, j->in + offset(&s->kept, s->kept.n, s->kept.in, r), from, to);
-        if (s->groups > 1)
-            ((partial *)j->partial)[r * s->groups + group] = p;
-        else
-            store(s, j->out, r, p);
+    for (int64_t r = first, many; r < end; r += many) {
+        const float *x[RESULTS];
+        partial      all[RESULTS];
+        many = least(RESULTS, end - r);
+        for (int64_t i = 0; i < many; i++) x[i] = j->in + offset(&s->kept, s->kept.n, s->kept.in, r + i);
+        reduce_pieces(s, x, many, from, to, all);
+        for (int64_t i = 0; i < many; i++)
+            if (s->groups > 1)
+                ((partial *)j->partial)[(r + i) * s->groups + group] = all[i];
+            else
+                store(s, j->out, r + i, all[i]);
     }
 }
 
