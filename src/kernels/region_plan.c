@@ -300,7 +300,7 @@ static bool is_shift(const nb__region_plan *r, const nb__region *what, int k) {
 /* Copies the instructions; where a FULL one reads ROW values, these are spread over a tile first, once each. */
 static void copy_instructions(nb__region_plan *r, const nb__region *what) {
     int  number[2 * NB__REGION_MAX], spread[2 * NB__REGION_MAX]; /* of each value of `what`: here, and spread (-1: not yet) */
-    int  written = -1; /* the last value that is a result: operands may be gone by then */
+    int  written = -1; /* the last value that may lie where an operand did */
     bool is_read[2 * NB__REGION_MAX] = {false}, is_small = 2 * what->n_instructions <= NB__REGION_MAX;
     for (int v = 0; v < what->n_in + what->n_instructions; v++) {
         number[v] = v;
@@ -333,7 +333,7 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
             ins.in[m] = from;
         }
         number[what->n_in + k] = r->n_in + r->n_instructions;
-        if (ins.store >= 0) written = r->n_in + r->n_instructions;
+        if (ins.store >= 0 && !(what->fresh >> ins.store & 1)) written = r->n_in + r->n_instructions;
         r->instruction[r->n_instructions++] = ins;
     }
 }
