@@ -182,9 +182,12 @@ static void reduce_pieces(const state *s, const float *const *x, int64_t results
             all[r] = join(s->what, all[r], p);
         }
     }
-    for (int64_t r = 0; r < results && s->what >= ARGMAX && stride == 1; r++)
-        if (all[r].place >= 0) /* it holds where the piece begins */
-            all[r].place += s->loops->find(x[r] + all[r].place, least(PIECE, n - all[r].place), (float)all[r].value);
+}
+
+/* The place of an extreme of a result that begins at x: `place` holds where its piece begins. */
+static void find_place(const state *s, const float *x, partial *p) {
+    int64_t n = s->gone.size[s->gone.n - 1], stride = s->gone.in[s->gone.n - 1];
+    if (s->what >= ARGMAX && stride == 1 && p->place >= 0) p->place += s->loops->find(x + p->place, least(PIECE, n - p->place), (float)p->value);
 }
 
 static void store(const state *s, void *out, int64_t result, partial p) {
@@ -231,11 +234,14 @@ static void rows_task(void *arg, int64_t tile, int thread) {
         many = least(RESULTS, end - r);
         for (int64_t i = 0; i < many; i++) x[i] = j->in + offset(&s->kept, s->kept.n, s->kept.in, r + i);
         reduce_pieces(s, x, many, from, to, all);
-        for (int64_t i = 0; i < many; i++)
-            if (s->groups > 1)
+        for (int64_t i = 0; i < many; i++) {
+            if (s->groups > 1) {
                 ((partial *)j->partial)[(r + i) * s->groups + group] = all[i];
-            else
-                store(s, j->out, r + i, all[i]);
+                continue;
+            }
+            find_place(s, x[i], &all[i]);
+            store(s, j->out, r + i, all[i]);
+        }
     }
 }
 
@@ -248,6 +254,7 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
         const partial *p = (const partial *)scratch + r * s->groups;
         partial        all = p[0];
         for (int64_t g = 1; g < s->groups; g++) all = join(s->what, all, p[g]);
+        find_place(s, j.in + offset(&s->kept, s->kept.n, s->kept.in, r), &all);
         store(s, j.out, r, all);
     }
 }
