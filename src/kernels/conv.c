@@ -1,5 +1,5 @@
-/* conv.c: which loops compute a convolution of f32 or an adjoint, and those of oneDNN; own ones are in pointwise.c, winograd.c and
- * direct.c.
+/* conv.c: which loops compute a convolution of f32 or an adjoint, and those of oneDNN; own ones are in pointwise.c, winograd.c
+ * and direct.c.
  *
  * Each tile, some images, is one call of a single-threaded primitive. Images are channels-last: such arrays are used as they are,
  * others are copied, tile by tile. Weights are packed once a run into the layout that the primitive asks for; the weight

@@ -29,7 +29,8 @@ static inline int64_t nb__whole_lines(int64_t n) { return (n + 15) / 16 * 16; }
 void nb__add_parts(float *parts, int64_t n, int64_t size, nb_pool *pool);
 
 /* pointwise.c: windows of one pixel; winograd.c: 3x3. */
-bool nb__plan_pointwise(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan);
+bool nb__plan_pointwise(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads,
+                        nb__plan *plan);
 bool nb__plan_winograd(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan);
 
 /* The planners without oneDNN. */

@@ -1,7 +1,7 @@
 /* winograd.c: 3x3 convolutions with steps of one pixel, and both gradients, with 4 multiplications an output pixel instead of 9.
  *
- * As in Winograd 1980 and Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, 2015: 2x2 pixels y of a channel are made
- * of the 4x4 pixels x around them and the window g as
+ * As in Winograd 1980 and Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, 2015: 2x2 pixels y of a channel are
+ * made of the 4x4 pixels x around them and the window g as
  *
  *     y = A^T [ (G g G^T) (B^T x B) ] A          G = 1  0  0
  *                                                    1  1  1 / 2
@@ -16,8 +16,8 @@
  *
  *     dU[O,C] = sum over tiles of (A dy A^T)[T,O]^T V[T,C]          dg = G^T dU G
  *
- * All but A and B on images is exact to a few roundings of what is summed; those add and subtract neighbours, so that an error is a
- * few roundings of the largest of the 4x4 pixels, and what is not finite spreads to the whole tile. */
+ * B adds and subtracts neighbours: an error is a few roundings of what the largest of the 4x4 pixels contributes, and what is not
+ * finite makes the whole tile NaN. All else rounds as a sum over C channels does, which is shorter than one over 9 C products. */
 #include <string.h>
 
 #include "convolution.h"
@@ -68,7 +68,7 @@ static work work_of(const run_call *r, int thread) {
     return w;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- weights */
+/* -------------------------------------------------------------------------------------------------------------------- weights */
 
 /* u = G g, for columns of g a step apart: from 3 numbers 4; and g = G^T u. */
 static void widen(float *u, const float *g, int step) {
@@ -131,7 +131,7 @@ static void unpack_row(void *arg, int64_t o, int thread) {
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- tiles */
+/* ---------------------------------------------------------------------------------------------------------------------- tiles */
 
 /* Where a tile lies: its image, and its first row and column in the result. */
 typedef struct place {
@@ -199,7 +199,7 @@ static void run_tiles(const run_call *r, const work *k, float *from, float *to, 
     }
 }
 
-/* Images first to last, or tiles of them where nothing is copied. */
+/* All tiles of images first to last, by way of copies where they are needed. */
 static void run_images(const run_call *r, const work *k, int64_t first, int64_t last, float *sums) {
     const state    *s = r->s;
     const nb_array *a = s->v.kind == NB__CONV_INPUT ? nb__conv_y(&s->v, r->call) : nb__conv_x(&s->v, r->call);
@@ -246,7 +246,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
     nb__parallel(pool, s->out, unpack_row, &r);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- planning */
+/* ------------------------------------------------------------------------------------------------------------------- planning */
 
 static const nb__winograd_loops *transforms_of(const nb__isa *isa) {
     static const struct {

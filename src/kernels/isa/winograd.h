@@ -1,4 +1,4 @@
-/* winograd.h: the transforms of 3x3 convolutions by tiles of 2x2 pixels, one set for each instruction set: see kernels/winograd.c.
+/* winograd.h: the transforms of 3x3 convolutions by tiles of 2x2 pixels (kernels/winograd.c), one set for each instruction set.
  * Pixels are n dense channels each. The 16 places of a tile that was transformed lie `step` floats apart. */
 #ifndef NB_ISA_WINOGRAD_H
 #define NB_ISA_WINOGRAD_H
