@@ -34,8 +34,8 @@ static const struct {
 } pass[] = {
     {"simplify", offsetof(nb__compile, simplify)}, {"algebra", offsetof(nb__compile, algebra)},
     {"lasting", offsetof(nb__compile, lasting)},   {"blocks", offsetof(nb__compile, blocks)},
-    {"layout", offsetof(nb__compile, layout)},     {"fuse", offsetof(nb__compile, fuse)},
-    {"memory", offsetof(nb__compile, memory)},
+    {"triangles", offsetof(nb__compile, triangles)}, {"layout", offsetof(nb__compile, layout)},
+    {"fuse", offsetof(nb__compile, fuse)}, {"memory", offsetof(nb__compile, memory)},
 };
 enum { PASSES = sizeof pass / sizeof *pass };
 
@@ -178,7 +178,8 @@ nb_program *nb__compile_graph(nb_context *nb, nb_list roots, const nb__compile *
     bool fast = nb->isa->tiles != NULL;
     p->keeps_lasting = how->lasting && fast;
     p->is_good = nb__lower(p, roots, how) && nb__simplify(p, how->simplify && fast, how->algebra && fast) &&
-                 nb__find_lasting(p) && nb__cut_blocks(p, how->blocks && fast) && nb__layout(p, how->layout && fast) &&
+                 nb__find_lasting(p) && nb__cut_blocks(p, how->blocks && fast) &&
+                 nb__find_triangles(p, how->triangles && fast) && nb__layout(p, how->layout && fast) &&
                  nb__fuse(p, how->fuse && fast) && nb__schedule(p) && nb__plan_memory(p, how->memory) && nb__select(p) &&
                  make_workspace(p);
     return p;

@@ -4,6 +4,7 @@
  *   simplify  nodes nobody needs go, equal ones become one; rules (algebra) put simpler nodes in place of others
  *   lasting   what is made of parameters alone is found: it is computed only when these were written
  *   blocks    of a large batch whose items keep apart, values are made for a block of items, and runs go from block to block
+ *   triangles products with matrices that are zero, or unwanted, beside their diagonal leave that side out
  *   layout    each value gets a buffer and strides; views become strides of what they show
  *   fuse      elementwise nodes that feed only each other become one step
  *   schedule  steps in an order in which everything that can fail comes before anything that changes a kept tensor
@@ -45,6 +46,7 @@ typedef struct nb__node {
     int              number;   /* in the graph's list (nb__walk) */
     uint32_t         stream;   /* random nodes */
     bool             is_watched, is_backward, is_dead;
+    nb__triangles    triangles; /* of a matmul */
     bool             lasts;    /* from run to run, unless something is written: see lasting.c */
     bool             by_item;  /* its first axis is rows of items of a batch that runs in blocks, as many as in a block */
     bool             is_splat; /* CONSTANT: one element, all strides 0 */
@@ -154,7 +156,7 @@ struct nb_program {
 
 /* The passes. False: the context has failed. */
 typedef struct nb__compile {
-    bool simplify, algebra, lasting, blocks, layout, fuse, memory; /* which optional parts are on */
+    bool simplify, algebra, lasting, blocks, triangles, layout, fuse, memory; /* which optional parts are on */
     bool arguments;                      /* evaluated tensors and data are arguments, not constants */
     bool check_finite;
 } nb__compile;
@@ -163,6 +165,9 @@ bool nb__simplify(nb_program *p, bool merge, bool algebra); /* dead nodes go in 
 bool nb__find_lasting(nb_program *p); /* simplify's rules ask for it too */
 bool nb__cut_blocks(nb_program *p, bool cuts);
 int  nb__blocks(const nb_program *p); /* how many a run goes through */
+bool nb__find_triangles(nb_program *p, bool finds);
+/* What is left of a matrix without these sides, from 0 to 1. */
+double nb__triangle_share(nb_dims shape, unsigned sides);
 bool nb__layout(nb_program *p, bool channels_last);
 bool nb__fuse(nb_program *p, bool fuse);
 bool nb__schedule(nb_program *p);

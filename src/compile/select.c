@@ -80,6 +80,7 @@ static void transpose_product(nb__step *s) {
     s->array[1] = a;
     s->buffer[1] = buffer;
     s->offset[1] = offset;
+    s->call.triangles = nb__transposed(s->call.triangles);
 }
 
 typedef struct packing {
@@ -154,6 +155,7 @@ static bool select_one(nb_program *p, nb__step *s, int threads, packing *shared)
         nb__set_array(p, s, k, n->in[k], nb__row_of(n->op) >= 0 ? nb__broadcast_to(a, &out) : a);
     }
     nb__set_array(p, s, n->n_in, i, out);
+    s->call.triangles = n->triangles;
     if (n->op == &nb__op_matmul && out.stride[out.rank - 1] != 1 && out.stride[out.rank - 2] == 1) transpose_product(s);
     s->call.c.out = s->call.out[0];
     s->call.c.attr = n->attr;

@@ -87,6 +87,15 @@ const nb__isa *nb__isa_find(const char *name);
 
 /* ---------------------------------------------------------------------------------------------------------------------- plans */
 
+/* The sides of a matrix's diagonal, as bits: elements (i, j) with j > i, and with j < i. */
+enum { NB__ABOVE = 1, NB__BELOW = 2 };
+
+/* Of a product C = A B: where A and B are zero, and where nobody looks at C, which is 0 there or as without this. */
+typedef struct nb__triangles {
+    unsigned char a, b, c;
+} nb__triangles;
+nb__triangles nb__transposed(nb__triangles t); /* of C^T = B^T A^T: matmul.c */
+
 /* A call as programs make it: more results than one where operators were fused. c.out is out[0]. */
 typedef struct nb__call {
     nb_call         c;
@@ -95,6 +104,7 @@ typedef struct nb__call {
     unsigned        lasting;  /* operands, as bits, that stay the same from run to run but for rare changes: weights at
                                  inference */
     void           *prepared; /* the plan's lasting memory */
+    nb__triangles   triangles; /* of a product */
 } nb__call;
 
 typedef struct nb__plan nb__plan;

@@ -21,6 +21,7 @@ bool nb__product_of(const nb__call *call, nb__product *p) {
         .a = {a->stride[i], a->stride[j]},
         .b = {b->stride[i], b->stride[j]},
         .c = {c->stride[i], c->stride[j]},
+        .triangles = call->triangles,
     };
     for (int d = 0; d < i; d++) p->batches *= c->shape[d];
     /* The stride of an axis of one element means nothing: make it a dense one. */
@@ -36,8 +37,17 @@ static void exchange(int64_t *a, int64_t *b) {
     *b = t;
 }
 
+static unsigned char other_side(unsigned char sides) {
+    return (unsigned char)((sides & NB__ABOVE ? NB__BELOW : 0) | (sides & NB__BELOW ? NB__ABOVE : 0));
+}
+
+nb__triangles nb__transposed(nb__triangles t) {
+    return (nb__triangles){.a = other_side(t.b), .b = other_side(t.a), .c = other_side(t.c)};
+}
+
 void nb__product_swap(nb__product *p) {
     p->swapped = !p->swapped;
+    p->triangles = nb__transposed(p->triangles);
     exchange(&p->m, &p->n);
     exchange(&p->a[0], &p->b[1]);
     exchange(&p->a[1], &p->b[0]);
@@ -128,6 +138,10 @@ static double cost(const nb__product *p, const nb__gemm_loops *g, const nb__call
 static void choose_roles(nb__product *p, const nb__gemm_loops *loops, const nb__call *call) {
     nb__product other = *p;
     nb__product_swap(&other);
+    if (p->triangles.a || other.triangles.a) { /* rows of A are cut short, not columns of B */
+        if (!p->triangles.a) *p = other;
+        return;
+    }
     if (cost(&other, loops, call) < cost(p, loops, call)) *p = other;
 }
 
@@ -135,9 +149,11 @@ typedef struct state {
     nb__product           p;
     const nb__gemm_loops *loops;
     bool                  is_vector;   /* m is 1, x and y are dense, and so is B along one axis */
+    bool                  has_triangles;
     bool                  is_prepared; /* B is packed in lasting memory */
     bool                  packs_first; /* B is packed in scratch memory, before the tiles */
-    size_t                panels_at;   /* there */
+    bool                  shares_panels; /* so is a tile's part of B, for its strips */
+    size_t                thread_bytes, panels_at;   /* there */
 } state;
 
 typedef struct run_call {
@@ -147,9 +163,46 @@ typedef struct run_call {
     float          *panels; /* of B, packed; NULL: each tile packs its own part */
 } run_call;
 
+static nb__matrix part(nb__matrix x, int64_t i, int64_t j) {
+    return (nb__matrix){x.data + i * x.row + j * x.column, x.row, x.column};
+}
+
 static void zero(nb__matrix c, int64_t m, int64_t n) {
+    if (c.column == 1) {
+        for (int64_t i = 0; i < m; i++) memset(c.data + i * c.row, 0, (size_t)n * sizeof *c.data);
+        return;
+    }
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) c.data[i * c.row + j * c.column] = 0;
+}
+
+static int64_t between(int64_t low, int64_t x, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+static void pack_all(const nb__gemm_loops *loops, nb__matrix b, int64_t k, int64_t n, float *panels) {
+    for (int64_t j = 0; j < n; j += loops->width)
+        loops->pack(panels + j * k, part(b, 0, j), k, n - j < loops->width ? (int)(n - j) : loops->width);
+}
+
+/* A tile of a product with triangles, some rows at a time: of each strip, what is zero in A is left out, and what nobody looks at
+ * is 0. panels: room for B, which strips share, packed; or NULL. */
+static void run_strips(const nb__gemm_loops *loops, const nb__product *p, nb__tile_of t, nb__matrix a, nb__matrix b, nb__matrix c,
+                       float *pack, float *panels) {
+    enum { STRIP = 32 };
+    if (panels) pack_all(loops, b, p->k, t.n, panels);
+    for (int64_t at = 0; at < t.m; at += STRIP) {
+        int64_t    i = t.i + at, rows = t.m - at < STRIP ? t.m - at : STRIP, end = i + rows;
+        int64_t    from = p->triangles.a & NB__BELOW ? between(0, i, p->k) : 0;
+        int64_t    to = p->triangles.a & NB__ABOVE ? between(from, end, p->k) : p->k;
+        int64_t    left = p->triangles.c & NB__BELOW ? between(0, i - t.j, t.n) : 0;
+        int64_t    right = p->triangles.c & NB__ABOVE ? between(left, end - t.j, t.n) : t.n;
+        nb__matrix strip = part(c, at, 0);
+        if (from == to) right = left;
+        zero(strip, rows, left);
+        if (left < right)
+            loops->product(part(a, at, from), part(b, from, left), part(strip, 0, left), rows, right - left, to - from, false, pack,
+                           panels ? panels + left * p->k : NULL);
+        zero(part(strip, 0, right), rows, t.n - right);
+    }
 }
 
 static void run_tile(void *arg, int64_t tile, int thread) {
@@ -157,7 +210,7 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     const nb__product *p = &r->s->p;
     const nb_array    *in = r->call->c.in;
     nb__tile_of        t = nb__product_tile(p, tile);
-    float             *pack = (float *)(r->scratch + (size_t)thread * NB__PACK_BYTES);
+    float             *pack = (float *)(r->scratch + (size_t)thread * r->s->thread_bytes);
     for (int64_t batch = t.first; batch < t.last; batch++) {
         nb__matrix a = {nb__product_batch(&in[p->swapped], batch) + t.i * p->a[0], p->a[0], p->a[1]};
         nb__matrix b = {nb__product_batch(&in[!p->swapped], batch) + t.j * p->b[1], p->b[0], p->b[1]};
@@ -166,6 +219,8 @@ static void run_tile(void *arg, int64_t tile, int thread) {
             zero(c, t.m, t.n);
         else if (r->s->is_vector)
             r->s->loops->vector(a.data, b, c.data, t.n, p->k);
+        else if (r->s->has_triangles)
+            run_strips(r->s->loops, p, t, a, b, c, pack, r->s->shares_panels ? pack + NB__PACK_FLOATS : NULL);
         else
             r->s->loops->product(a, b, c, t.m, t.n, p->k, false, pack, r->panels ? r->panels + t.j * p->k : NULL);
     }
@@ -217,17 +272,21 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
     s.is_vector = s.p.m == 1 && s.p.a[1] == 1 && s.p.c[1] == 1 && (s.p.b[0] == 1 || s.p.b[1] == 1);
     if (s.p.batches > 0) {
         if (!s.is_vector) choose_roles(&s.p, s.loops, call);
-        s.is_prepared = !s.is_vector && is_worth_keeping(&s.p, call);
-        s.packs_first = !s.is_vector && !s.is_prepared && is_worth_packing_first(&s.p);
+        s.has_triangles = !s.is_vector && (s.p.triangles.a || s.p.triangles.c);
+        s.is_prepared = !s.is_vector && !s.has_triangles && is_worth_keeping(&s.p, call);
+        s.packs_first = !s.is_vector && !s.has_triangles && !s.is_prepared && is_worth_packing_first(&s.p);
         s.p.packed = s.is_prepared || s.packs_first;
         nb__product_cut(&s.p);
     }
     size_t panels = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
-    s.panels_at = s.is_vector ? 0 : (size_t)threads * NB__PACK_BYTES;
+    size_t shared = (size_t)(s.p.k * divide_up(s.p.columns, s.loops->width) * s.loops->width) * sizeof(float);
+    s.shares_panels = s.has_triangles && !s.p.triangles.a && s.p.b[1] != 1 && shared <= NB__PACK_BYTES;
+    s.thread_bytes = s.is_vector ? 0 : NB__PACK_BYTES + (s.shares_panels ? (shared + 63) / 64 * 64 : 0);
+    s.panels_at = (size_t)threads * s.thread_bytes;
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
     *kept = s;
-    *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : "matmul",
+    *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : s.has_triangles ? "matmul of triangles" : "matmul",
                        .run = run,
                        .state = kept,
                        .scratch_bytes = s.panels_at + (s.packs_first ? panels : 0)};

@@ -11,6 +11,7 @@ typedef struct nb__product {
     int64_t batches, m, n, k;
     bool    swapped;
     int64_t a[2], b[2], c[2];            /* strides of rows and columns */
+    nb__triangles triangles;
     bool    packed;                      /* B is, before the tiles run: they share it */
     int64_t rows, columns, across, down; /* of a tile; tiles over n, over m */
     int64_t batches_a_tile;

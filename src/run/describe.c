@@ -189,7 +189,7 @@ static const char *text_of(nb_program *p, const words *w, bool counts) {
     return text;
 }
 
-/* Arithmetic of one node, as nb_op.flops counts it. */
+/* Arithmetic of one node, as nb_op.flops counts it, but for what a product with triangles leaves out. */
 static double flops_of(const nb_program *p, const nb__node *n) {
     enum { MOST = 8 };
     nb_tensor in[MOST], *list[MOST];
@@ -200,7 +200,9 @@ static double flops_of(const nb_program *p, const nb__node *n) {
         in[k] = (nb_tensor){.shape = p->node[n->in[k]].shape, .dtype = p->node[n->in[k]].dtype};
         list[k] = &in[k];
     }
-    return n->op->flops(&y);
+    if (n->op != &nb__op_matmul) return n->op->flops(&y);
+    return n->op->flops(&y) * nb__triangle_share(in[0].shape, n->triangles.a) * nb__triangle_share(in[1].shape, n->triangles.b) *
+           nb__triangle_share(n->shape, n->triangles.c);
 }
 
 /* What a kernel must move at least: what is repeated by strides of 0 counts once. */
