@@ -164,7 +164,8 @@ NB_API nb_tensor *nb_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias);
  *
  *     q [..., T, d]   k [..., S, d]   v [..., S, e]   ->   [..., T, e]     y = softmax(scale q k^T + mask) v
  *
- * Leading axes broadcast as in nb_matmul. A row that may see nothing is NaN.    F */
+ * Leading axes broadcast as in nb_matmul. A row that may see nothing is NaN. What causal rows may not see is not computed where that
+ * is whole parts of a product: NaN or infinities there need not come through as 0 times them.    F */
 typedef struct nb_attention_options {
     bool       causal; /* row i sees rows 0..i of k only */
     double     scale;  /* 0: 1/sqrt(d) */

@@ -147,8 +147,7 @@ static void find_idle(const nb_program *p, sides *of) {
     for (int c = 0; c < p->n_commits; c++) of[p->commit[c].node].idle = 0;
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         const nb__node *n = &p->node[i];
-        for (int k = 0; !n->is_dead && n->source == NB__COMPUTED && k < n->n_in; k++)
-            of[n->in[k]].idle &= ignored(p, of, n, k);
+        for (int k = 0; !n->is_dead && n->source == NB__COMPUTED && k < n->n_in; k++) of[n->in[k]].idle &= ignored(p, of, n, k);
     }
 }
 
@@ -175,7 +174,8 @@ bool nb__find_triangles(nb_program *p, bool finds) {
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
         if (n->is_dead || n->source != NB__COMPUTED || n->op != &nb__op_matmul) continue;
-        n->triangles = (nb__triangles){.a = (unsigned char)of[n->in[0]].zero, .b = (unsigned char)of[n->in[1]].zero, .c = (unsigned char)of[i].idle};
+        n->triangles = (nb__triangles){
+            .a = (unsigned char)of[n->in[0]].zero, .b = (unsigned char)of[n->in[1]].zero, .c = (unsigned char)of[i].idle};
     }
     return true;
 }

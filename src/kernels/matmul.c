@@ -184,7 +184,7 @@ static void pack_all(const nb__gemm_loops *loops, nb__matrix b, int64_t k, int64
 }
 
 /* A tile of a product with triangles, some rows at a time: of each strip, what is zero in A is left out, and what nobody looks at
- * is 0. panels: room for B, which strips share, packed; or NULL. */
+ * is 0, by whole panels of B. panels: room for B, which strips share, packed; or NULL. */
 static void run_strips(const nb__gemm_loops *loops, const nb__product *p, nb__tile_of t, nb__matrix a, nb__matrix b, nb__matrix c,
                        float *pack, float *panels) {
     enum { STRIP = 32 };
@@ -194,7 +194,7 @@ static void run_strips(const nb__gemm_loops *loops, const nb__product *p, nb__ti
         int64_t    from = p->triangles.a & NB__BELOW ? between(0, i, p->k) : 0;
         int64_t    to = p->triangles.a & NB__ABOVE ? between(from, end, p->k) : p->k;
         int64_t    left = p->triangles.c & NB__BELOW ? between(0, i - t.j, t.n) : 0;
-        int64_t    right = p->triangles.c & NB__ABOVE ? between(left, end - t.j, t.n) : t.n;
+        int64_t    right = p->triangles.c & NB__ABOVE ? between(left, divide_up(end - t.j, loops->width) * loops->width, t.n) : t.n;
         nb__matrix strip = part(c, at, 0);
         if (from == to) right = left;
         zero(strip, rows, left);
