@@ -8,6 +8,7 @@
 enum {
     TILE = 2048,     /* elements, or fewer where the values of a tile would not stay in the first cache */
     LEAST_TILE = 512,
+    ONCE_TILE = 16384, /* where all that is read is reduced at once, and no cache keeps anything */
     STREAM_TILE = 1024, /* where results are written past the caches: what is read and what is written then take shorter turns */
     CACHE = 28672,   /* bytes of that cache that they may take */
     COPIED = 512,    /* elements whose copying takes as long as a tile more */
@@ -406,6 +407,17 @@ static bool is_better_by_rows(const nb__region_plan *r) {
     return copied >= COPIED;
 }
 
+/* Whether rows are reduced, and the results worked on, but nothing else is done with any larger array. */
+static bool reads_once(const nb__region_plan *r) {
+    int large = r->n_sums;
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        if (ins->part != NB__ROW) return false;
+        large += ins->row < NB__CAST;
+    }
+    return large == 1;
+}
+
 /* What there is to do for each tile. */
 static void list_work(nb__region_plan *r) {
     for (int i = 0; i < r->n_in + r->n_out; i++) {
@@ -469,8 +481,10 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     put_off_row_work(r);
     r->n_chains = nb__find_chains(r->instruction, n_in, r->in_dtype, r->n_instructions, r->row >= LONG_ROW, r->chain);
     r->n_series = nb__find_series(r->instruction, n_in, r->in_dtype, r->n_instructions, r->series);
-    for (int64_t tile = TILE; (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
-        tile /= 2;
+    if (reads_once(r)) lay_out(r, call, what->fresh, ONCE_TILE);
+    else
+        for (int64_t tile = TILE; (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
+            tile /= 2;
     if (is_better_by_rows(r)) lay_out(r, call, what->fresh, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
