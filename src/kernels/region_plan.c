@@ -339,6 +339,12 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
     }
 }
 
+static bool reads_splat(const nb__region_plan *r, const nb__instruction *ins) {
+    for (int m = 0; m < 3; m++)
+        if (ins->in[m] >= r->n_in && r->instruction[ins->in[m] - r->n_in].row == NB__SPLAT) return true;
+    return false;
+}
+
 /* Elementwise work on rows is put off until somebody needs it, so that it does not lie between reductions of one chain; not past results, which may
  * be written over its operands. */
 static void put_off_row_work(nb__region_plan *r) {
@@ -347,7 +353,7 @@ static void put_off_row_work(nb__region_plan *r) {
     for (int k = n - 1; k >= 0; k--) {
         const nb__instruction *ins = &r->instruction[k];
         due[k] = k;
-        if ((ins->row < 0 && ins->row != NB__SPLAT) || (ins->row >= 0 && ins->part != NB__ROW) || ins->store >= 0) continue;
+        if ((ins->row < 0 && ins->row != NB__SPLAT) || (ins->row >= 0 && ins->part != NB__ROW && !reads_splat(r, ins)) || ins->store >= 0) continue;
         due[k] = n - 1;
         for (int i = k + 1; i < n; i++) {
             const nb__instruction *user = &r->instruction[i];
