@@ -289,11 +289,12 @@ static bool is_worth_it(const state *s, bool is_prepared) {
     return (is_prepared || tiles >= TILES) && 10 * s->to_h * s->to_w >= 6 * SIDE * SIDE * s->down * s->across;
 }
 
-/* Transformed tiles stay in the second cache; images that are copied are few at a time. */
+/* Transformed tiles stay in the second cache, but for sums, which are read and written once a block; images that are copied are
+ * few at a time. */
 static void cut(state *s) {
-    enum { FLOATS = 6144, SHORT = 48, LONG = 96, UNITS = 8, LEAST = 24 };
+    enum { FLOATS = 6144, SHORT = 48, LONG = 96, OF_SUMS = 128, UNITS = 8, LEAST = 24 };
     int64_t tiles = s->down * s->across, all = s->v.n * tiles;
-    s->block = least(most(FLOATS / (s->in + s->out), SHORT), LONG);
+    s->block = s->v.kind == NB__CONV_WEIGHT ? OF_SUMS : least(most(FLOATS / (s->in + s->out), SHORT), LONG);
     s->images = s->copies_from || s->copies_to ? least(divide_up(s->block, tiles), s->v.n) : s->v.n;
     if (s->v.kind == NB__CONV_WEIGHT) {
         s->units = s->v.tiles;
