@@ -13,7 +13,8 @@
 typedef struct sides {
     unsigned zero;  /* zeros */
     unsigned least; /* -infinity */
-    unsigned idle;  /* does not matter */
+    unsigned idle;  /* nobody looks, whatever stands there */
+    unsigned times_zero; /* or it is only multiplied by zeros: any finite number will do */
 } sides;
 
 static unsigned other_side(unsigned side) { return (side & NB__ABOVE ? NB__BELOW : 0) | (side & NB__BELOW ? NB__ABOVE : 0); }

@@ -302,10 +302,12 @@ static bool is_shift(const nb__region_plan *r, const nb__region *what, int k) {
 static void copy_instructions(nb__region_plan *r, const nb__region *what) {
     int  number[2 * NB__REGION_MAX], spread[2 * NB__REGION_MAX]; /* of each value of `what`: here, and spread (-1: not yet) */
     int  written = -1; /* the last value that may lie where an operand did */
+    int  spare = 0;    /* room for copies: of a value that is never spread */
     bool is_read[2 * NB__REGION_MAX] = {false}, is_small = 2 * what->n_instructions <= NB__REGION_MAX;
     for (int v = 0; v < what->n_in + what->n_instructions; v++) {
         number[v] = v;
         spread[v] = -1;
+        spare += (v < what->n_in ? part_of(r, v) : what->instruction[v - what->n_in].part) != NB__ROW;
     }
     for (int k = 0; k < what->n_instructions; k++) {
         nb__instruction ins = what->instruction[k];
@@ -325,7 +327,8 @@ static void copy_instructions(nb__region_plan *r, const nb__region *what) {
                 }
                 from = spread[v];
             } else if (v >= what->n_in && is_small && is_shift(r, what, v - what->n_in)) {
-                if (is_read[v] && r->n_instructions < NB__REGION_MAX && written < from) {
+                if (is_read[v] && spare > 0 && r->n_instructions < NB__REGION_MAX && written < from) {
+                    spare--;
                     r->instruction[r->n_instructions++] = r->instruction[from - r->n_in];
                     from = r->n_in + r->n_instructions - 1;
                 }
@@ -457,9 +460,9 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
                      nb__plan *plan) {
     int n_in = what->n_in, n = what->n_instructions, n_out = call->n_out;
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
-    size_t arrays = (size_t)(n_in + n_out), room = (size_t)(n + n + n_in), head = aligned(sizeof(nb__region_plan));
+    size_t arrays = (size_t)(n_in + n_out), room = (size_t)(2 * n + n_in), head = aligned(sizeof(nb__region_plan));
     char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + 2 * sizeof(int)) +
-                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + (size_t)n * sizeof(nb__chain) +
+                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + room * sizeof(nb__chain) +
                                      (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
@@ -473,7 +476,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     r->leaving = r->sum_of + room;
     r->moving = r->leaving + room;
     r->chain = (nb__chain *)(r->moving + arrays); /* of numbers no wider than int, as are series */
-    r->series = (nb__series *)(r->chain + n);
+    r->series = (nb__series *)(r->chain + room);
     memcpy(r->in_dtype, what->in_dtype, sizeof r->in_dtype);
     for (int i = 0; i < n_in; i++) r->array[i].part = what->in_part[i];
     for (int k = 0; k < n; k++) {
