@@ -93,9 +93,33 @@ static nb_list nearly(nb_context *nb, const int64_t *size) {
                       nb_matmul(nb_where(nb_less(nb_tril(a, 0), nb_number(nb, 2)), a, b), b));
 }
 
+/* A zero there would become infinite on its way to the product with zeros, or its gradient would; rows that see nothing are NaN. */
+static nb_list not_finite(nb_context *nb, const int64_t *size) {
+    int64_t    n = size[0];
+    nb_tensor *a = nb_abs(input(nb, nb_shape(n, n), 1)), *b = nb_abs(input(nb, nb_shape(n, n), 2)),
+              *c = input(nb, nb_shape(n), 3);
+    nb_tensor *mask = nb_tril(nb_ones(nb, NB_F32, nb_shape(n, n)), 0), *one = nb_number(nb, 1);
+    nb_tensor *d = nb_add(nb_abs(c), one), *product = nb_add(nb_matmul(a, b), nb_zeros(nb, NB_F32, nb_shape(n, n)));
+    nb_tensor *y = nb_tril(nb_rsqrt(nb_mul(nb_matmul(b, a), d)), 0);
+    return nb_list_join(nb,
+                        nb_list_of(nb, nb_mul(mask, nb_log(product)), nb_mul(mask, nb_reciprocal(nb_matmul(a, nb_exp(b)))), y),
+                        nb_grads(nb_sum(y, nb_axes(), false), NULL, nb_list_of(nb, c)));
+}
+
+static nb_list see_nothing(nb_context *nb, const int64_t *size) {
+    nb_tensor *q = input(nb, nb_shape(2, size[0], 16), 1), *k = input(nb, nb_shape(2, size[1], 16), 2),
+              *v = input(nb, nb_shape(2, size[1], 8), 3);
+    nb_tensor *row = nb_unsqueeze(nb_arange(nb, NB_F32, 0, (double)size[0], 1), 1),
+              *column = nb_arange(nb, NB_F32, 0, (double)size[1], 1);
+    nb_tensor *y = nb_attention(q, k, v, &(nb_attention_options){.mask = nb_greater_equal(column, row)});
+    return nb_list_of(nb, nb_cast(nb_isnan(y), NB_F32));
+}
+
 static void nothing_left_out(void **unused) {
     (void)unused;
     compare(nearly, (const int64_t[]){70}, 0);
+    compare(not_finite, (const int64_t[]){70}, 0);
+    compare(see_nothing, (const int64_t[]){70, 40}, 1); /* the scores */
 }
 
 static nb_tensor *loss_of(nb_tensor *y) { return nb_sum(nb_square(y), nb_axes(), false); }

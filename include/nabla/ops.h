@@ -192,8 +192,9 @@ typedef struct nb_conv2d_options {
  *     y[n,o,i,j] = bias[o] + sum_{c,u,v} x[n, c, i sH + u dH - pH, j sW + v dW - pW] weight[o,c,u,v]
  *     H' = floor((H + 2 pH - dH (kH - 1) - 1) / sH) + 1
  *
- * NULL options are all defaults. Where the window lies beyond the image, a kernel adds nothing or zeros times the weights: the
- * same, unless weights are infinite or NaN, which then may make the edges NaN.    F */
+ * NULL options are all defaults. Numbers that are not finite may spread as NaN, where a sum would be infinite or would not meet
+ * them: of weights over the channels that they make, of pixels to their neighbours. 3x3 windows are computed from sums of pixels and
+ * of weights (Winograd): those must not overflow.    F */
 NB_API nb_tensor *nb_conv2d(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, const nb_conv2d_options *options);
 /* Its two adjoints, operators themselves: dL/dx from dL/dy (also known as transposed convolution), dL/dweight from x and
  * dL/dy. */

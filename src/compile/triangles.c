@@ -3,7 +3,7 @@
  *
  * Zeros begin in constants, as a causal mask or nb_tril have them, and go where arithmetic takes them; where -infinity stands,
  * the exponential is zero. What nobody looks at is found from the readers: a choice by a mask, a product with zeros. There the
- * result is 0. So each bit stays, but for infinities and NaN that would have met a zero: they stay where they are. */
+ * result is 0. So no number changes but in the sign of a zero; infinities and NaN that would have met a zero stay where they are. */
 #include <math.h>
 
 #include "ops.h"
@@ -11,13 +11,11 @@
 
 /* What is known of the two sides of a value's last two axes, as bits NB__ABOVE and NB__BELOW. */
 typedef struct sides {
-    unsigned zero;  /* zeros */
-    unsigned least; /* -infinity */
-    unsigned idle;  /* nobody looks, whatever stands there */
-    unsigned times_zero; /* or it is only multiplied by zeros: any finite number will do */
+    unsigned zero;   /* zeros */
+    unsigned least;  /* -infinity */
+    unsigned idle;   /* nobody looks, whatever stands there */
+    unsigned finite; /* or they only meet zeros in products: any finite number will do */
 } sides;
-
-static unsigned other_side(unsigned side) { return (side & NB__ABOVE ? NB__BELOW : 0) | (side & NB__BELOW ? NB__ABOVE : 0); }
 
 /* Whether both have the same last two axes: element (i, j) of one is made of element (i, j) of the other. */
 static bool is_same_matrix(nb_dims a, nb_dims b) {
@@ -27,13 +25,13 @@ static bool is_same_matrix(nb_dims a, nb_dims b) {
 static bool swaps_last(const nb__node *n) {
     int64_t        last = n->shape.rank - 1;
     const nb_dims *axes = &((const nb__dims_attr *)n->attr)->dims;
-    return axes->size[last] == last - 1 && axes->size[last - 1] == last;
+    return last > 0 && axes->size[last] == last - 1 && axes->size[last - 1] == last;
 }
 
 static bool keeps_last(const nb__node *n) {
     int64_t        last = n->shape.rank - 1;
     const nb_dims *axes = &((const nb__dims_attr *)n->attr)->dims;
-    return axes->size[last] == last && axes->size[last - 1] == last - 1;
+    return last > 0 && axes->size[last] == last && axes->size[last - 1] == last - 1;
 }
 
 /* On which sides each element of a constant is `value`. */
@@ -80,16 +78,16 @@ static unsigned comparison_sides(const nb_program *p, const nb__node *n) {
     if (!turned && !(is_column_of(x, rows) && is_row_of(y, columns))) return 0;
     nb_array column = {.data = (void *)(uintptr_t)(turned ? y : x)->data, .dtype = x->dtype};
     nb_array along = {.data = (void *)(uintptr_t)(turned ? x : y)->data, .dtype = x->dtype};
-    double   nearest = turned == is_less ? INFINITY : -INFINITY; /* of the values on this side, for which it holds first */
+    bool     is_least = turned != is_less; /* which of the values on a side it holds for first */
     unsigned side = NB__ABOVE | NB__BELOW;
     for (int pass = 0; pass < 2; pass++) {
-        double   best = nearest;
+        double   best = NAN; /* of none */
         unsigned here = pass ? NB__BELOW : NB__ABOVE;
         for (int64_t k = 0, i = pass ? 0 : rows - 1, j = pass ? 0 : columns - 1; k < rows; k++, i += pass ? 1 : -1) {
             for (; pass ? j < i && j < columns : j > i; j += pass ? 1 : -1)
-                best = nearest > 0 ? fmin(best, nb__load(&along, j)) : fmax(best, nb__load(&along, j));
+                best = is_least ? fmin(best, nb__load(&along, j)) : fmax(best, nb__load(&along, j));
             double value = nb__load(&column, i);
-            if (best != nearest && (turned ? holds(row, best, value) : holds(row, value, best))) side &= ~here;
+            if (!isnan(best) && (turned ? holds(row, best, value) : holds(row, value, best))) side &= ~here;
         }
     }
     return side;
@@ -106,7 +104,7 @@ static sides computed_sides(const nb_program *p, const sides *of, const nb__node
     if (n->op == &nb__op_permute) {
         sides x = of[n->in[0]];
         if (keeps_last(n)) return x;
-        if (swaps_last(n)) s = (sides){.zero = other_side(x.zero), .least = other_side(x.least)};
+        if (swaps_last(n)) s = (sides){.zero = nb__other_side(x.zero), .least = nb__other_side(x.least)};
         return s;
     }
     if (n->op == &nb__op_reshape || n->op == &nb__op_expand || n->op == &nb__op_cast) return in[0];
@@ -116,39 +114,53 @@ static sides computed_sides(const nb_program *p, const sides *of, const nb__node
         s.least = (in[0].zero | in[1].least) & in[2].least;
         break;
     case NB__ROW_mul: s.zero = in[0].zero | in[1].zero; break;
-    case NB__ROW_div:
+    case NB__ROW_div: s.zero = in[0].zero & ~in[1].zero; break;
     case NB__ROW_neg: s.zero = in[0].zero; break;
     case NB__ROW_add: s = (sides){.zero = in[0].zero & in[1].zero, .least = in[0].least | in[1].least}; break;
     case NB__ROW_sub: s = (sides){.zero = in[0].zero & in[1].zero, .least = in[0].least}; break;
     case NB__ROW_exp: s.zero = in[0].least; break;
     default: s.zero = comparison_sides(p, n);
     }
+    /* Rows below the last column are -infinity as a whole: less their largest element, they are NaN. */
+    if (n->shape.rank >= 2 && n->shape.size[n->shape.rank - 2] > n->shape.size[n->shape.rank - 1]) s.least &= NB__ABOVE;
     return s;
 }
 
-/* On which sides reader n does not look at its operand k. */
-static unsigned ignored(const nb_program *p, const sides *of, const nb__node *n, int k) {
-    unsigned idle = of[n - p->node].idle;
-    if (!is_same_matrix(p->node[n->in[k]].shape, n->shape)) {
-        return n->op == &nb__op_permute && swaps_last(n) && p->node[n->in[0]].shape.rank >= 2 ? other_side(idle) : 0;
+static sides turned_idle(sides s) { return (sides){.idle = nb__other_side(s.idle), .finite = nb__other_side(s.finite)}; }
+
+/* On which sides reader n does not look at its operand k, or only at whether it is finite. */
+static sides ignored(const nb_program *p, const sides *of, const nb__node *n, int k) {
+    sides s = {.idle = of[n - p->node].idle, .finite = of[n - p->node].finite};
+    if (n->op == &nb__op_permute) return keeps_last(n) ? s : swaps_last(n) ? turned_idle(s) : (sides){0};
+    if (!is_same_matrix(p->node[n->in[k]].shape, n->shape)) return (sides){0};
+    if (n->op == &nb__op_reshape || n->op == &nb__op_cast) return s;
+    switch (nb__row_of(n->op)) {
+    case -1: return (sides){0};
+    case NB__ROW_where: {
+        unsigned hidden = k == 1 ? seen(p, of, n->in[0], n->shape).zero : 0;
+        return (sides){.idle = s.idle | hidden, .finite = (k ? s.finite : s.idle) | hidden};
     }
-    if (n->op == &nb__op_permute) return keeps_last(n) ? idle : swaps_last(n) ? other_side(idle) : 0;
-    if (n->op == &nb__op_reshape || n->op == &nb__op_cast) return idle;
-    if (nb__row_of(n->op) < 0) return 0;
-    if (nb__row_of(n->op) == NB__ROW_where && k == 1) return idle | seen(p, of, n->in[0], n->shape).zero;
-    if (nb__row_of(n->op) == NB__ROW_mul) return idle | seen(p, of, n->in[1 - k], n->shape).zero;
-    return idle;
+    case NB__ROW_mul: return (sides){.idle = s.idle, .finite = s.finite | seen(p, of, n->in[1 - k], n->shape).zero};
+    case NB__ROW_add:
+    case NB__ROW_sub:
+    case NB__ROW_neg: return s;
+    default: return (sides){.idle = s.idle, .finite = s.idle};
+    }
 }
 
 static void find_idle(const nb_program *p, sides *of) {
     for (int i = 0; i < p->n_nodes; i++)
-        of[i].idle = p->node[i].source == NB__COMPUTED && !p->node[i].is_watched ? NB__ABOVE | NB__BELOW : 0;
+        of[i].idle = of[i].finite = p->node[i].source == NB__COMPUTED && !p->node[i].is_watched ? NB__ABOVE | NB__BELOW : 0;
     for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) of[p->root[i]].idle = 0;
-    for (int c = 0; c < p->n_commits; c++) of[p->commit[c].node].idle = 0;
+        if (p->root[i] >= 0) of[p->root[i]].idle = of[p->root[i]].finite = 0;
+    for (int c = 0; c < p->n_commits; c++) of[p->commit[c].node].idle = of[p->commit[c].node].finite = 0;
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         const nb__node *n = &p->node[i];
-        for (int k = 0; !n->is_dead && n->source == NB__COMPUTED && k < n->n_in; k++) of[n->in[k]].idle &= ignored(p, of, n, k);
+        for (int k = 0; !n->is_dead && n->source == NB__COMPUTED && k < n->n_in; k++) {
+            sides s = ignored(p, of, n, k);
+            of[n->in[k]].idle &= s.idle;
+            of[n->in[k]].finite &= s.finite;
+        }
     }
 }
 
@@ -176,7 +188,7 @@ bool nb__find_triangles(nb_program *p, bool finds) {
         nb__node *n = &p->node[i];
         if (n->is_dead || n->source != NB__COMPUTED || n->op != &nb__op_matmul) continue;
         n->triangles = (nb__triangles){
-            .a = (unsigned char)of[n->in[0]].zero, .b = (unsigned char)of[n->in[1]].zero, .c = (unsigned char)of[i].idle};
+            .a = (unsigned char)of[n->in[0]].zero, .b = (unsigned char)of[n->in[1]].zero, .c = (unsigned char)of[i].finite};
     }
     return true;
 }

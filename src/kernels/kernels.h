@@ -96,6 +96,10 @@ typedef struct nb__triangles {
 } nb__triangles;
 nb__triangles nb__transposed(nb__triangles t); /* of C^T = B^T A^T: matmul.c */
 
+static inline unsigned nb__other_side(unsigned sides) { /* of the transposed matrix */
+    return (sides & NB__ABOVE ? NB__BELOW : 0) | (sides & NB__BELOW ? NB__ABOVE : 0);
+}
+
 /* A call as programs make it: more results than one where operators were fused. c.out is out[0]. */
 typedef struct nb__call {
     nb_call         c;

@@ -37,12 +37,10 @@ static void exchange(int64_t *a, int64_t *b) {
     *b = t;
 }
 
-static unsigned char other_side(unsigned char sides) {
-    return (unsigned char)((sides & NB__ABOVE ? NB__BELOW : 0) | (sides & NB__BELOW ? NB__ABOVE : 0));
-}
-
 nb__triangles nb__transposed(nb__triangles t) {
-    return (nb__triangles){.a = other_side(t.b), .b = other_side(t.a), .c = other_side(t.c)};
+    return (nb__triangles){.a = (unsigned char)nb__other_side(t.b),
+                           .b = (unsigned char)nb__other_side(t.a),
+                           .c = (unsigned char)nb__other_side(t.c)};
 }
 
 void nb__product_swap(nb__product *p) {
@@ -53,7 +51,6 @@ void nb__product_swap(nb__product *p) {
     exchange(&p->a[1], &p->b[0]);
     exchange(&p->c[0], &p->c[1]);
 }
-
 
 /* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each tile packs its
  * own part of B where that is not dense along its rows. */
@@ -148,12 +145,13 @@ static void choose_roles(nb__product *p, const nb__gemm_loops *loops, const nb__
 typedef struct state {
     nb__product           p;
     const nb__gemm_loops *loops;
-    bool                  is_vector;   /* m is 1, x and y are dense, and so is B along one axis */
-    bool                  has_triangles;
-    bool                  is_prepared; /* B is packed in lasting memory */
-    bool                  packs_first; /* B is packed in scratch memory, before the tiles */
-    bool                  shares_panels; /* so is a tile's part of B, for its strips */
-    size_t                thread_bytes, panels_at;   /* there */
+    bool                  is_vector;     /* m is 1, x and y are dense, and so is B along one axis */
+    bool                  has_triangles; /* tiles go by strips of rows */
+    bool                  is_prepared;   /* B is packed in lasting memory */
+    bool                  packs_first;   /* B is packed in scratch memory, before the tiles */
+    bool                  shares_panels; /* a tile packs its part of B for all its strips, in its thread's scratch memory */
+    size_t                thread_bytes;  /* scratch memory of a thread */
+    size_t                panels_at;     /* in scratch memory: of packs_first */
 } state;
 
 typedef struct run_call {
@@ -184,7 +182,8 @@ static void pack_all(const nb__gemm_loops *loops, nb__matrix b, int64_t k, int64
 }
 
 /* A tile of a product with triangles, some rows at a time: of each strip, what is zero in A is left out, and what nobody looks at
- * is 0, by whole panels of B. panels: room for B, which strips share, packed; or NULL. */
+ * is 0, by whole panels of B. panels: room for B, which strips share, packed; or NULL. Strips begin at rows, and tiles at columns, that
+ * are multiples of 32, so panels, no wider, begin where they are cut. */
 static void run_strips(const nb__gemm_loops *loops, const nb__product *p, nb__tile_of t, nb__matrix a, nb__matrix b, nb__matrix c,
                        float *pack, float *panels) {
     enum { STRIP = 32 };
