@@ -407,6 +407,32 @@ static void test_long_regions(void **state) {
     nb_close(nb);
 }
 
+/* Many readers of work that is done again for each of them (rows less a number), and many results. */
+static void test_shifted_rows(void **state) {
+    (void)state;
+    enum { ROWS = 20, COLUMNS = 128, MOST = 10 };
+    nb_context *nb = nb_open(NULL);
+    for (int n = 2; n <= MOST; n++) {
+        nb_tensor *shifted[MOST], *last = NULL;
+        nb_list    roots = nb_list_new(nb, 3 * (n - 1));
+        for (int i = 0; i < n; i++) {
+            nb_tensor *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(ROWS, COLUMNS), 0, 1));
+            shifted[i] = nb_sub(x, nb_param(nb, "m", nb_normal(nb, NB_F32, nb_shape(ROWS, 1), 0, 1)));
+            if (last) {
+                nb_tensor *y[] = {nb_add(last, shifted[i]), nb_mul(last, shifted[i]), nb_minimum(shifted[i], shifted[0])};
+                memcpy(roots.at + 3 * (i - 1), y, sizeof y);
+            }
+            last = shifted[i];
+        }
+        nb_program *p = nb_compile(nb, roots), *q = nb_compile_with(nb, roots, &(nb_compile_options){.passes = "none"});
+        assert_true(nb_run(p) && nb_run(q));
+        for (int k = 0; k < roots.n; k++)
+            assert_memory_equal(nb_data(nb_output(p, k)), nb_data(nb_output(q, k)), nb_bytes(nb_output(q, k)));
+    }
+    expect_good(nb);
+    nb_close(nb);
+}
+
 /* Images that leave the program are written in the order in which they leave: no copy follows. */
 static void test_images_that_leave(void **state) {
     (void)state;
@@ -432,7 +458,7 @@ int main(void) {
         cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
         cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
         cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago), cmocka_unit_test(test_long_regions),
-        cmocka_unit_test(test_images_that_leave),
+        cmocka_unit_test(test_images_that_leave), cmocka_unit_test(test_shifted_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
