@@ -7,6 +7,7 @@
 #include "kernels.h"
 #include "space.h"
 
+enum { NB__LONG_ROW = 32 }; /* elements from which on rows are worth a loop each */
 enum { NB__REGION_VALUES = 3 * NB__REGION_MAX }; /* operands, instructions, rows spread by the planner */
 
 /* An operand or a result, FULL or ROW. */
@@ -70,6 +71,9 @@ static inline bool nb__streams(const nb__region_plan *r, const nb__instruction *
     return r->streams && nb__writes_in_place(r, ins) && r->array[r->n_in + ins->store].streams;
 }
 
+/* region_copy.c. There is room for twice as many instructions as `what` has, and one for each of its operands. */
+void nb__copy_instructions(nb__region_plan *r, const nb__region *what);
+void nb__put_off_row_work(nb__region_plan *r);
 /* region.c */
 void nb__run_region(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool);
 
