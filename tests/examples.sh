@@ -58,7 +58,7 @@ if make --no-print-directory -s -j2 BUILD="$build/own" DNNL=0 EXTRA=-Werror "$bu
     strip -o "$work/embed" "$build/own/examples/embed"
     size=$(stat -c %s "$work/embed")
     echo "embed, stripped, without oneDNN: $size bytes"
-    if [ "$size" -lt 1600000 ]; then pass; else fail "embed: $size bytes"; fi
+    if [ "$size" -lt 1700000 ]; then pass; else fail "embed: $size bytes"; fi
     same 'embed without oneDNN' "$(sed -n 's/^embed  *//p' tests/golden/examples.txt)" "$(cd "$work" && ./embed | tail -n 1)"
     if ldd "$work/embed" | grep -qi 'dnnl\|gomp\|nabla'; then fail 'embed: needs more than it should' "$(ldd "$work/embed")"; else pass; fi
 else
