@@ -121,7 +121,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
 static bool plan_dnnl(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads, nb__plan *plan) {
     static const char *const names[] = {"dnnl conv2d", "dnnl conv2d input gradient", "dnnl conv2d weight gradient"};
     nb__convolution          v;
-    if (!nb__gemm_of(isa) || !nb__convolution_of(call, kind, &v)) return false;
+    if (!isa->gemm || !nb__convolution_of(call, kind, &v)) return false;
     /* Images of few channels, and one or two images, are faster by own loops. */
     if (v.a.groups == 1 && (v.c < 8 || v.n < 4)) return false;
     state *s = nb_alloc(nb, sizeof *s);

@@ -14,16 +14,6 @@ enum {
     TASK = NB__COPY_TASK
 };
 
-const nb__move_loops *nb__move_loops_of(const nb__isa *isa) {
-    static const struct {
-        const char           *name;
-        const nb__move_loops *loops;
-    } sets[] = {{"baseline", &nb__move_baseline}, {"v3", &nb__move_v3}, {"v4", &nb__move_v4}};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
-    return NULL;
-}
-
 /* to[i, k] = from[i, k] for m by n elements, both strides of each. */
 #define COPY_BLOCK(type)                                                                                                         \
     static void block_##type(type *to, int64_t to_m, int64_t to_n, const type *from, int64_t from_m, int64_t from_n, int64_t m,  \
@@ -175,7 +165,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
 }
 
 bool nb__plan_copy(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const nb__move_loops *loops = nb__move_loops_of(isa);
+    const nb__move_loops *loops = isa->move;
     (void)threads;
     if (!loops) return false;
     nb__copy *state = nb_alloc(nb, sizeof *state);

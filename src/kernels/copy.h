@@ -22,7 +22,6 @@ typedef struct nb__copy {
     int64_t               rows; /* a row: a piece of the last axis; with `across`, `block` of them side by side */
 } nb__copy;
 
-const nb__move_loops *nb__move_loops_of(const nb__isa *isa); /* NULL for the reference */
 int64_t               nb__array_bytes(const nb_array *a);
 /* Arrays of one shape and type. all_bytes: of the whole of which they may be a part: what is large goes past the caches. */
 void nb__copy_make(const nb__move_loops *loops, const nb_array *to, const nb_array *from, int64_t all_bytes, nb__copy *c);

@@ -339,7 +339,7 @@ static void cut(state *s) {
 bool nb__plan_conv_own(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads,
                        nb__plan *plan) {
     static const char *const names[] = {"conv2d", "conv2d input gradient", "conv2d weight gradient"};
-    state                    s = {.loops = nb__gemm_of(isa)};
+    state                    s = {.loops = isa->gemm};
     if (!s.loops || !nb__convolution_of(call, kind, &s.v)) return false;
     const nb_array *y = nb__conv_y(&s.v, call);
     set_geometry(&s, kind == NB__CONV_WEIGHT ? y : &call->c.out);

@@ -21,7 +21,7 @@ nb__copy nb__images_copy(const nb__isa *isa, const nb_array *a, bool back) {
     dense.stride[3] = a->shape[1];
     dense.stride[2] = a->shape[1] * a->shape[3];
     dense.stride[0] = dense.stride[2] * a->shape[2];
-    nb__copy_make(nb__move_loops_of(isa), back ? &one : &dense, back ? &dense : &one, nb__array_bytes(back ? a : &one), &c);
+    nb__copy_make(isa->move, back ? &one : &dense, back ? &dense : &one, nb__array_bytes(back ? a : &one), &c);
     if (c.is_transposition && !c.streams) { /* few planes at a time, from one end to the other */
         c.rows /= divide_up(c.space.shape[c.across], c.block);
         c.block = c.space.shape[c.across];

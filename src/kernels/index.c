@@ -133,7 +133,7 @@ static bool plan_gather(nb_context *nb, const nb__isa *isa, const nb__call *call
     int64_t inner = parts->out.size[2];
     *s = *parts;
     s->is_even = inner > 1 && s->out.stride[2] == 1 && s->x.stride[2] == 1 && s->index.stride[2] == 0;
-    s->loops = nb__move_loops_of(isa);
+    s->loops = isa->move;
     s->rows_a_tile = most(1, TILE / most(1, inner));
     s->streams = s->is_even && inner >= 64 && nb__array_bytes(&call->c.out) >= NB__LARGE;
     *plan = (nb__plan){.kernel = parts->user, .run = run_gather, .state = s};
@@ -228,7 +228,7 @@ static void run_one_hot(const nb__plan *plan, const nb__call *call, void *scratc
 bool nb__plan_one_hot(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
     const nb_array *index = &call->c.in[0], *out = &call->c.out;
     nb__folded      rows;
-    ones s = {.loops = nb__move_loops_of(isa), .size = (int64_t)nb_dtype_size(out->dtype), .classes = out->shape[out->rank - 1]};
+    ones s = {.loops = isa->move, .size = (int64_t)nb_dtype_size(out->dtype), .classes = out->shape[out->rank - 1]};
     (void)threads;
     if (!s.loops || !nb__fold(index, 0, index->rank, &s.index) || !nb__fold(out, 0, out->rank, &rows)) return false;
     if (rows.stride[1] != 1 && rows.size[1] > 1) return false;

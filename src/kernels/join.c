@@ -76,7 +76,7 @@ static uint64_t bytes_of(nb_dtype dtype, double value) {
 
 /* Room for n pieces of the call's result, the constant `value` at hand; NULL: out of memory, or the reference. */
 static state *begin(nb_context *nb, const nb__isa *isa, const nb__call *call, int64_t n, double value) {
-    const nb__move_loops *loops = nb__move_loops_of(isa);
+    const nb__move_loops *loops = isa->move;
     nb_dtype              dtype = call->c.out.dtype;
     bool                  whole = dtype != NB_F32 && dtype != NB_F64; /* whole numbers hold what fits them alone */
     if (!loops || n > 4096 || (whole && !(value >= -0x1p31 && value < 0x1p31))) return NULL;

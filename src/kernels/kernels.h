@@ -73,6 +73,13 @@ typedef struct nb__isa {
     nb__series_tile        *series;
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
+    /* Those of isa/gemm.h, move.h, pool.h, random.h, winograd.h, peak.h. */
+    const struct nb__gemm_loops     *gemm;
+    const struct nb__move_loops     *move;
+    const struct nb__pool_loops     *pool;
+    const struct nb__random_loops   *random;
+    const struct nb__winograd_loops *winograd;
+    const struct nb__peak_loops     *peak;
 } nb__isa;
 
 extern nb__tile *const nb__tiles_baseline[], *const nb__tiles_v3[], *const nb__tiles_v4[]; /* isa/tiles.c */

@@ -100,16 +100,6 @@ float *nb__product_batch(const nb_array *x, int64_t batch) {
 
 /* ------------------------------------------------------------------------------------------------------------------- products */
 
-const nb__gemm_loops *nb__gemm_of(const nb__isa *isa) {
-    static const struct {
-        const char           *name;
-        const nb__gemm_loops *loops;
-    } sets[] = {{"baseline", &nb__gemm_baseline}, {"v3", &nb__gemm_v3}, {"v4", &nb__gemm_v4}};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
-    return NULL;
-}
-
 /* Whether to keep B packed: it lasts, and each tile would have to pack its part in each run. */
 static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
     return (call->lasting >> !p->swapped & 1) && p->batches == 1 && p->b[1] != 1 && p->k > 0;
@@ -264,7 +254,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
 }
 
 bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    state s = {.loops = nb__gemm_of(isa)};
+    state s = {.loops = isa->gemm};
     if (!s.loops || !nb__product_of(call, &s.p)) return false;
     if (s.p.m == 0 || s.p.n == 0) s.p.batches = 0;
     if (s.p.n == 1 && s.p.m > 1) nb__product_swap(&s.p);

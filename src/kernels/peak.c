@@ -9,11 +9,6 @@
 enum { TRIES = 25, TILES_A_THREAD = 8, TURNS = 60000 };
 enum { COPY_TILE = 1 << 18, COPY_TILES = 64, COPY_TRIES = 7 }; /* floats a tile: 1 MB; two arrays of 64 MB are in no cache */
 
-static const nb__peak_loops *loops_of(const nb__isa *isa) {
-    if (!strcmp(isa->name, "v4")) return &nb__peak_v4;
-    return !strcmp(isa->name, "v3") ? &nb__peak_v3 : &nb__peak_baseline;
-}
-
 typedef struct work {
     const nb__peak_loops *loops;
     float                *x, *y;
@@ -55,7 +50,7 @@ static double best_time(nb_pool *pool, int64_t tiles, nb__task *task, work *w, i
 }
 
 nb_machine nb__measure_machine(nb_context *nb, const nb__isa *isa, nb_pool *pool) {
-    work    w = {.loops = loops_of(isa)};
+    work    w = {.loops = isa->peak};
     int64_t tiles = (int64_t)TILES_A_THREAD * nb__pool_threads(pool);
     size_t  bytes = (size_t)COPY_TILES * COPY_TILE * sizeof *w.x;
     double  took[2] = {0};

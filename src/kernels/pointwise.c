@@ -184,7 +184,7 @@ static void plan_sums(state *s) {
 bool nb__plan_pointwise(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads,
                         nb__plan *plan) {
     static const char *const names[] = {"conv2d product", "conv2d input product", "conv2d weight product"};
-    state                    s = {.loops = nb__gemm_of(isa), .move = nb__move_loops_of(isa)};
+    state                    s = {.loops = isa->gemm, .move = isa->move};
     if (!s.loops || !nb__convolution_of(call, kind, &s.v)) return false;
     const nb__conv_attr *a = &s.v.a;
     if (s.v.kh != 1 || s.v.kw != 1 || a->groups != 1) return false;

@@ -46,17 +46,6 @@ typedef struct job {
 
 enum { TILE = 16384 /* elements of the image */, CHANNELS_A_UNIT = 64 };
 
-static const nb__pool_loops *loops_of(const nb__isa *isa) {
-    static const struct {
-        const char           *name;
-        const nb__pool_loops *loops;
-    } sets[] = {{"baseline", &nb__pool_baseline}, {"v3", &nb__pool_v3}, {"v4", &nb__pool_v4}};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
-    return NULL;
-}
-
-
 static int64_t offset(const nb_array *a, int64_t n, int64_t c, int64_t h, int64_t w) {
     return n * a->stride[0] + c * a->stride[1] + h * a->stride[2] + w * a->stride[3];
 }
@@ -224,7 +213,7 @@ static size_t aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 static bool plan_pool(nb_context *nb, const nb__isa *isa, const nb__call *call, task what, const char *kernel, nb__plan *plan) {
     const nb__pool_attr  *a = call->c.attr;
-    const nb__pool_loops *loops = loops_of(isa);
+    const nb__pool_loops *loops = isa->pool;
     job                   j = arrays_of(&(state){.what = what}, call);
     if (!loops || j.image->dtype != NB_F32 || (j.y && j.y->dtype != NB_F32)) return false;
     size_t head = aligned(sizeof(state)), windows = (size_t)(a->out[0] + a->out[1]);

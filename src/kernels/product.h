@@ -30,8 +30,6 @@ nb__tile_of nb__product_tile(const nb__product *p, int64_t tile);
 /* Where batch `batch` of an array begins. */
 float *nb__product_batch(const nb_array *x, int64_t batch);
 
-/* The loops of an instruction set; NULL for "reference". */
-const nb__gemm_loops *nb__gemm_of(const nb__isa *isa);
 enum { NB__PACK_BYTES = NB__PACK_FLOATS * (int)sizeof(float) };
 
 #endif

@@ -55,16 +55,10 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
     nb__parallel(pool, (j.count + GROUP * TILE - 1) / (GROUP * TILE), run_group, &j);
 }
 
-static const nb__random_loops *loops_of(const nb__isa *isa) {
-    if (!strcmp(isa->name, "v4")) return &nb__random_v4;
-    if (!strcmp(isa->name, "v3")) return &nb__random_v3;
-    return isa->tiles ? &nb__random_baseline : NULL;
-}
-
 /* f32, row-major. */
 static bool plan_random(nb_context *nb, const nb__isa *isa, const nb__call *call, bool is_normal, nb__plan *plan) {
     const nb_array         *out = &call->c.out;
-    const nb__random_loops *loops = loops_of(isa);
+    const nb__random_loops *loops = isa->random;
     int64_t                 expected = 1;
     if (!loops || out->dtype != NB_F32) return false;
     for (int i = out->rank - 1; i >= 0; i--) {

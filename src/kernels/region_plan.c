@@ -365,7 +365,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
                                      (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = nb__move_loops_of(isa), .chain_tiles = isa->chains, .series_tile = isa->series,
+    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = isa->move, .chain_tiles = isa->chains, .series_tile = isa->series,
                            .casts = isa->casts, .n_in = n_in, .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);

@@ -55,7 +55,7 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
 }
 
 bool nb__plan_cumsum(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
-    const nb__move_loops *loops = nb__move_loops_of(isa);
+    const nb__move_loops *loops = isa->move;
     int64_t               axis = ((const nb__axis_attr *)call->c.attr)->axis, strides[2][NB_MAX_RANK];
     nb_array              out = call->c.out, in = call->c.in[0];
     const nb_array       *list[2] = {&out, &in};

@@ -248,16 +248,6 @@ static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_po
 
 /* ------------------------------------------------------------------------------------------------------------------- planning */
 
-static const nb__winograd_loops *transforms_of(const nb__isa *isa) {
-    static const struct {
-        const char               *name;
-        const nb__winograd_loops *loops;
-    } sets[] = {{"baseline", &nb__winograd_baseline}, {"v3", &nb__winograd_v3}, {"v4", &nb__winograd_v4}};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (strcmp(sets[i].name, isa->name) == 0) return sets[i].loops;
-    return NULL;
-}
-
 static void set_geometry(state *s, const nb__isa *isa, const nb_array *from, const nb_array *to) {
     bool is_sum = s->v.kind == NB__CONV_WEIGHT, turned = s->v.kind == NB__CONV_INPUT;
     s->in = from->shape[1];
@@ -310,7 +300,7 @@ static void cut(state *s) {
 bool nb__plan_winograd(nb_context *nb, const nb__isa *isa, const nb__call *call, nb__conv_kind kind, int threads,
                        nb__plan *plan) {
     static const char *const names[] = {"winograd conv2d", "winograd conv2d input gradient", "winograd conv2d weight gradient"};
-    state                    s = {.loops = nb__gemm_of(isa), .transforms = transforms_of(isa)};
+    state                    s = {.loops = isa->gemm, .transforms = isa->winograd};
     if (!s.loops || !s.transforms || !nb__convolution_of(call, kind, &s.v)) return false;
     const nb_array *x = nb__conv_x(&s.v, call), *y = nb__conv_y(&s.v, call);
     bool            is_sum = kind == NB__CONV_WEIGHT, is_prepared = !is_sum && (call->lasting & 2);
