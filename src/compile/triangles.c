@@ -34,6 +34,10 @@ static bool keeps_last(const nb__node *n) {
     return last > 0 && axes->size[last] == last && axes->size[last - 1] == last - 1;
 }
 
+static sides turned(sides s) {
+    return (sides){nb__other_side(s.zero), nb__other_side(s.least), nb__other_side(s.idle), nb__other_side(s.finite)};
+}
+
 /* On which sides each element of a constant is `value`. */
 static unsigned constant_sides(const nb__node *n, double value) {
     enum { MOST = 1 << 23 };
@@ -67,6 +71,8 @@ static bool holds(enum nb__row row, double a, double b) {
     return row == NB__ROW_less ? a < b : row == NB__ROW_less_equal ? a <= b : row == NB__ROW_greater ? a > b : a >= b;
 }
 
+static double nearer(bool is_least, double a, double b) { return is_least ? fmin(a, b) : fmax(a, b); }
+
 /* On which sides a comparison of two ranges, like row >= column, is false: the nearest value there decides for each row. */
 static unsigned comparison_sides(const nb_program *p, const nb__node *n) {
     enum nb__row row = (enum nb__row)nb__row_of(n->op);
@@ -74,21 +80,23 @@ static unsigned comparison_sides(const nb_program *p, const nb__node *n) {
     if ((!is_less && row != NB__ROW_greater && row != NB__ROW_greater_equal) || n->shape.rank < 2) return 0;
     int64_t         rows = n->shape.size[n->shape.rank - 2], columns = n->shape.size[n->shape.rank - 1];
     const nb__node *x = &p->node[n->in[0]], *y = &p->node[n->in[1]];
-    bool            turned = is_column_of(y, rows) && is_row_of(x, columns);
-    if (!turned && !(is_column_of(x, rows) && is_row_of(y, columns))) return 0;
-    nb_array column = {.data = (void *)(uintptr_t)(turned ? y : x)->data, .dtype = x->dtype};
-    nb_array along = {.data = (void *)(uintptr_t)(turned ? x : y)->data, .dtype = x->dtype};
-    bool     is_least = turned != is_less; /* which of the values on a side it holds for first */
+    bool            is_turned = is_column_of(y, rows) && is_row_of(x, columns);
+    if (!is_turned && !(is_column_of(x, rows) && is_row_of(y, columns))) return 0;
+    nb_array column = {.data = (void *)(uintptr_t)(is_turned ? y : x)->data, .dtype = x->dtype};
+    nb_array along = {.data = (void *)(uintptr_t)(is_turned ? x : y)->data, .dtype = x->dtype};
+    bool     is_least = is_turned != is_less; /* which of the values on a side it holds for first */
     unsigned side = NB__ABOVE | NB__BELOW;
-    for (int pass = 0; pass < 2; pass++) {
-        double   best = NAN; /* of none */
-        unsigned here = pass ? NB__BELOW : NB__ABOVE;
-        for (int64_t k = 0, i = pass ? 0 : rows - 1, j = pass ? 0 : columns - 1; k < rows; k++, i += pass ? 1 : -1) {
-            for (; pass ? j < i && j < columns : j > i; j += pass ? 1 : -1)
-                best = is_least ? fmin(best, nb__load(&along, j)) : fmax(best, nb__load(&along, j));
-            double value = nb__load(&column, i);
-            if (!isnan(best) && (turned ? holds(row, best, value) : holds(row, value, best))) side &= ~here;
-        }
+    double   best = NAN; /* of none: no comparison holds */
+    for (int64_t i = rows - 1, j = columns - 1; i >= 0; i--) {
+        for (; j > i; j--) best = nearer(is_least, best, nb__load(&along, j));
+        double value = nb__load(&column, i);
+        if (is_turned ? holds(row, best, value) : holds(row, value, best)) side &= ~NB__ABOVE;
+    }
+    best = NAN;
+    for (int64_t i = 0, j = 0; i < rows; i++) {
+        for (; j < i && j < columns; j++) best = nearer(is_least, best, nb__load(&along, j));
+        double value = nb__load(&column, i);
+        if (is_turned ? holds(row, best, value) : holds(row, value, best)) side &= ~NB__BELOW;
     }
     return side;
 }
@@ -103,9 +111,7 @@ static sides computed_sides(const nb_program *p, const sides *of, const nb__node
     for (int k = 0; k < n->n_in && k < 3; k++) in[k] = seen(p, of, n->in[k], n->shape);
     if (n->op == &nb__op_permute) {
         sides x = of[n->in[0]];
-        if (keeps_last(n)) return x;
-        if (swaps_last(n)) s = (sides){.zero = nb__other_side(x.zero), .least = nb__other_side(x.least)};
-        return s;
+        return keeps_last(n) ? x : swaps_last(n) ? turned(x) : (sides){0};
     }
     if (n->op == &nb__op_reshape || n->op == &nb__op_expand || n->op == &nb__op_cast) return in[0];
     switch (nb__row_of(n->op)) {
@@ -126,12 +132,10 @@ static sides computed_sides(const nb_program *p, const sides *of, const nb__node
     return s;
 }
 
-static sides turned_idle(sides s) { return (sides){.idle = nb__other_side(s.idle), .finite = nb__other_side(s.finite)}; }
-
 /* On which sides reader n does not look at its operand k, or only at whether it is finite. */
 static sides ignored(const nb_program *p, const sides *of, const nb__node *n, int k) {
     sides s = {.idle = of[n - p->node].idle, .finite = of[n - p->node].finite};
-    if (n->op == &nb__op_permute) return keeps_last(n) ? s : swaps_last(n) ? turned_idle(s) : (sides){0};
+    if (n->op == &nb__op_permute) return keeps_last(n) ? s : swaps_last(n) ? turned(s) : (sides){0};
     if (!is_same_matrix(p->node[n->in[k]].shape, n->shape)) return (sides){0};
     if (n->op == &nb__op_reshape || n->op == &nb__op_cast) return s;
     switch (nb__row_of(n->op)) {
