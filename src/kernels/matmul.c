@@ -1,7 +1,7 @@
 /* matmul.c: matrix products of f32: roles, the grid of tiles, the planner. The loops are isa/gemm.c.
  *
- * All products are our own: they read any strides, need nothing made when a program is compiled, and reach as much of the processor as
- * oneDNN's (docs/speed-log.md). */
+ * All products are our own: they read any strides, need nothing made when a program is compiled, and reach as much of the
+ * processor as oneDNN's (docs/speed-log.md). */
 #include <string.h>
 
 #include "numbers.h"
@@ -52,20 +52,21 @@ void nb__product_swap(nb__product *p) {
     exchange(&p->c[0], &p->c[1]);
 }
 
-/* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each tile packs its
- * own part of B where that is not dense along its rows. */
+/* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each
+ * tile packs its own part of B where that is not dense along its rows. */
 void nb__product_cut(nb__product *p) {
     enum { TILES = 16, LEAST_ROWS = 32, LEAST_COLUMNS = 64, GRAIN = 32 };
-    /* Flops of a product that is cut at all, and of a tile. A product with a vector is as slow as its matrix comes from memory. */
+    /* Flops of a product that is cut at all, and of a tile. A product with a vector is as slow as its matrix comes from
+     * memory. */
     const double worth = p->m == 1 ? 1e5 : 1e6, enough = p->m == 1 ? 1e5 : 4e6;
     const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
-    double       most = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
-    bool         packs_a = p->a[1] != 1 && (p->a[0] != 1 || p->a[1] % NB__GEMM_PAGE == 0);
-    double       pack_b = p->packed ? 0.1 : p->b[1] == 1 ? 1 : 3, read_a = packs_a ? 4 : 0.3;
+    double       limit = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
+    double       pack_b = p->packed ? 0.1 : p->b[1] == 1 ? 1 : 3;
+    double       read_a = nb__is_scattered((nb__matrix){NULL, p->a[0], p->a[1]}) ? 4 : 0.3;
     p->rows = p->m;
     p->columns = p->n;
     p->down = p->across = 1;
-    while (2.0 * (double)p->rows * (double)p->columns * (double)p->k > most &&
+    while (2.0 * (double)p->rows * (double)p->columns * (double)p->k > limit &&
            (p->rows > LEAST_ROWS || p->columns > LEAST_COLUMNS)) {
         bool by_rows = p->rows >= 2 * NB__GEMM_ROWS || pack_b * (double)(p->n * p->down) < read_a * (double)(p->m * p->across);
         if (p->rows <= LEAST_ROWS) by_rows = false;
@@ -75,17 +76,16 @@ void nb__product_cut(nb__product *p) {
         p->down = divide_up(p->m, p->rows);
         p->across = divide_up(p->n, p->columns);
     }
-    p->batches_a_tile = p->down * p->across == 1 && each > 0 && each < most ? (int64_t)(most / each) : 1;
-    if (p->batches_a_tile > p->batches) p->batches_a_tile = p->batches;
+    p->batches_a_tile = p->down * p->across == 1 && each > 0 && each < limit ? least((int64_t)(limit / each), p->batches) : 1;
     p->tiles = divide_up(p->batches, p->batches_a_tile) * p->down * p->across;
 }
 
 nb__tile_of nb__product_tile(const nb__product *p, int64_t tile) {
     int64_t     j = tile % p->across * p->columns, i = tile / p->across % p->down * p->rows;
     nb__tile_of t = {.first = tile / p->across / p->down * p->batches_a_tile, .i = i, .j = j};
-    t.last = t.first + p->batches_a_tile < p->batches ? t.first + p->batches_a_tile : p->batches;
-    t.m = p->m - i < p->rows ? p->m - i : p->rows;
-    t.n = p->n - j < p->columns ? p->n - j : p->columns;
+    t.last = least(t.first + p->batches_a_tile, p->batches);
+    t.m = least(p->m - i, p->rows);
+    t.n = least(p->n - j, p->columns);
     return t;
 }
 
@@ -98,6 +98,44 @@ float *nb__product_batch(const nb_array *x, int64_t batch) {
     return (float *)x->data + at;
 }
 
+/* -------------------------------------------------------------------------------------------------------------------- panels */
+
+int64_t nb__panels_floats(const nb__gemm_loops *loops, int64_t k, int64_t n) {
+    return k * divide_up(n, loops->width) * loops->width;
+}
+
+static nb__matrix part(nb__matrix x, int64_t i, int64_t j) {
+    return (nb__matrix){x.data + i * x.row + j * x.column, x.row, x.column};
+}
+
+enum { PANELS = 4, PACKED_ROWS = 64 };
+
+typedef struct packing {
+    const nb__gemm_loops *loops;
+    nb__matrix            b;
+    int64_t               k, n;
+    float                *panels;
+} packing;
+
+/* Some panels side by side, a few rows of B at a time: rows may be pages apart. */
+static void pack_tile(void *arg, int64_t tile, int thread) {
+    const packing        *q = arg;
+    const nb__gemm_loops *loops = q->loops;
+    int64_t               first = tile * PANELS * loops->width, last = least(first + PANELS * loops->width, q->n);
+    (void)thread;
+    for (int64_t row = 0; row < q->k; row += PACKED_ROWS)
+        for (int64_t j = first; j < last; j += loops->width) {
+            int columns = (int)least(last - j, loops->width);
+            loops->pack(q->panels + j * q->k + row * (columns <= loops->lanes ? loops->lanes : loops->width), part(q->b, row, j),
+                        least(q->k - row, PACKED_ROWS), columns);
+        }
+}
+
+void nb__pack_panels(const nb__gemm_loops *loops, nb__matrix b, int64_t k, int64_t n, float *panels, nb_pool *pool) {
+    packing q = {loops, b, k, n, panels};
+    nb__parallel(pool, divide_up(n, PANELS * loops->width), pack_tile, &q);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------- products */
 
 /* Whether to keep B packed: it lasts, and each tile would have to pack its part in each run. */
@@ -106,12 +144,10 @@ static bool is_worth_keeping(const nb__product *p, const nb__call *call) {
 }
 
 /* Whether to pack B before the tiles of each run: blocks of many rows read each panel. */
-static bool is_worth_packing_first(const nb__product *p) {
-    return p->batches == 1 && p->m >= 2 * NB__GEMM_ROWS && p->k > 0;
-}
+static bool is_worth_packing_first(const nb__product *p) { return p->batches == 1 && p->m >= 2 * NB__GEMM_ROWS && p->k > 0; }
 
-/* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns of B and C go by
- * vectors, columns of B that are dense along k by transposed blocks, others element by element. */
+/* Cycles, about, of a product in these roles: blocks, panels of B and pieces of A to be packed, C to be written. Dense columns
+ * of B and C go by vectors, columns of B that are dense along k by transposed blocks, others element by element. */
 static double cost(const nb__product *p, const nb__gemm_loops *g, const nb__call *call) {
     double  m = (double)p->m, n = (double)p->n, k = (double)p->k, pieces = (double)divide_up(p->k, NB__GEMM_DEPTH);
     int64_t vectors = divide_up(p->n, g->lanes), blocks = divide_up(p->m, g->rows) * divide_up(p->n, g->width);
@@ -151,10 +187,6 @@ typedef struct run_call {
     float          *panels; /* of B, packed; NULL: each tile packs its own part */
 } run_call;
 
-static nb__matrix part(nb__matrix x, int64_t i, int64_t j) {
-    return (nb__matrix){x.data + i * x.row + j * x.column, x.row, x.column};
-}
-
 static void zero(nb__matrix c, int64_t m, int64_t n) {
     if (c.column == 1) {
         for (int64_t i = 0; i < m; i++) memset(c.data + i * c.row, 0, (size_t)n * sizeof *c.data);
@@ -164,32 +196,27 @@ static void zero(nb__matrix c, int64_t m, int64_t n) {
         for (int64_t j = 0; j < n; j++) c.data[i * c.row + j * c.column] = 0;
 }
 
-static int64_t between(int64_t low, int64_t x, int64_t high) { return x < low ? low : x > high ? high : x; }
+static int64_t between(int64_t low, int64_t x, int64_t high) { return most(low, least(x, high)); }
 
-static void pack_all(const nb__gemm_loops *loops, nb__matrix b, int64_t k, int64_t n, float *panels) {
-    for (int64_t j = 0; j < n; j += loops->width)
-        loops->pack(panels + j * k, part(b, 0, j), k, n - j < loops->width ? (int)(n - j) : loops->width);
-}
-
-/* A tile of a product with triangles, some rows at a time: of each strip, what is zero in A is left out, and what nobody looks at
- * is 0, by whole panels of B. panels: room for B, which strips share, packed; or NULL. Strips begin at rows, and tiles at columns, that
- * are multiples of 32, so panels, no wider, begin where they are cut. */
+/* A tile of a product with triangles, some rows at a time: of each strip, what is zero in A is left out, and what nobody looks
+ * at is 0, by whole panels of B. panels: room for B, which strips share, packed; or NULL. Strips begin at rows, and tiles at
+ * columns, that are multiples of 32, so panels, no wider, begin where they are cut. */
 static void run_strips(const nb__gemm_loops *loops, const nb__product *p, nb__tile_of t, nb__matrix a, nb__matrix b, nb__matrix c,
                        float *pack, float *panels) {
     enum { STRIP = 32 };
-    if (panels) pack_all(loops, b, p->k, t.n, panels);
+    if (panels) nb__pack_panels(loops, b, p->k, t.n, panels, NULL);
     for (int64_t at = 0; at < t.m; at += STRIP) {
-        int64_t    i = t.i + at, rows = t.m - at < STRIP ? t.m - at : STRIP, end = i + rows;
-        int64_t    from = p->triangles.a & NB__BELOW ? between(0, i, p->k) : 0;
-        int64_t    to = p->triangles.a & NB__ABOVE ? between(from, end, p->k) : p->k;
-        int64_t    left = p->triangles.c & NB__BELOW ? between(0, i - t.j, t.n) : 0;
-        int64_t    right = p->triangles.c & NB__ABOVE ? between(left, divide_up(end - t.j, loops->width) * loops->width, t.n) : t.n;
+        int64_t i = t.i + at, rows = least(t.m - at, STRIP), end = i + rows;
+        int64_t from = p->triangles.a & NB__BELOW ? between(0, i, p->k) : 0;
+        int64_t to = p->triangles.a & NB__ABOVE ? between(from, end, p->k) : p->k;
+        int64_t left = p->triangles.c & NB__BELOW ? between(0, i - t.j, t.n) : 0;
+        int64_t right = p->triangles.c & NB__ABOVE ? between(left, divide_up(end - t.j, loops->width) * loops->width, t.n) : t.n;
         nb__matrix strip = part(c, at, 0);
         if (from == to) right = left;
         zero(strip, rows, left);
         if (left < right)
-            loops->product(part(a, at, from), part(b, from, left), part(strip, 0, left), rows, right - left, to - from, false, pack,
-                           panels ? panels + left * p->k : NULL);
+            loops->product(part(a, at, from), part(b, from, left), part(strip, 0, left), rows, right - left, to - from, false,
+                           pack, panels ? panels + left * p->k : NULL);
         zero(part(strip, 0, right), rows, t.n - right);
     }
 }
@@ -215,40 +242,19 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     }
 }
 
-enum { PANELS = 4, PACKED_ROWS = 64 };
-
-/* Some panels side by side, a few rows of B at a time: rows may be pages apart. */
-static void pack_tile(void *arg, int64_t tile, int thread) {
-    const run_call    *r = arg;
-    const nb__product *p = &r->s->p;
-    const float       *b = nb__product_batch(&r->call->c.in[!p->swapped], 0);
-    int                width = r->s->loops->width;
-    int64_t            first = tile * PANELS * width, last = p->n - first < PANELS * width ? p->n : first + PANELS * width;
-    (void)thread;
-    for (int64_t row = 0; row < p->k; row += PACKED_ROWS) {
-        int64_t rows = p->k - row < PACKED_ROWS ? p->k - row : PACKED_ROWS;
-        for (int64_t j = first; j < last; j += width) {
-            int columns = last - j < width ? (int)(last - j) : width;
-            r->s->loops->pack(r->panels + j * p->k + row * (columns <= r->s->loops->lanes ? r->s->loops->lanes : width),
-                              (nb__matrix){(float *)b + row * p->b[0] + j * p->b[1], p->b[0], p->b[1]}, rows, columns);
-        }
-    }
+static void pack(const state *s, const nb__call *call, float *panels, nb_pool *pool) {
+    nb__matrix b = {call->c.in[!s->p.swapped].data, s->p.b[0], s->p.b[1]};
+    nb__pack_panels(s->loops, b, s->p.k, s->p.n, panels, pool);
 }
 
-static void pack(const run_call *r, nb_pool *pool) {
-    nb__parallel(pool, divide_up(r->s->p.n, PANELS * r->s->loops->width), pack_tile, (void *)r);
-}
-
-static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) {
-    pack(&(run_call){plan->state, call, NULL, call->prepared}, pool);
-}
+static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) { pack(plan->state, call, call->prepared, pool); }
 
 static void run(const nb__plan *plan, const nb__call *call, void *scratch, nb_pool *pool) {
     const state *s = plan->state;
     run_call     r = {s, call, scratch, s->is_prepared ? call->prepared : NULL};
     if (s->packs_first) {
         r.panels = (float *)((char *)scratch + s->panels_at);
-        pack(&r, pool);
+        pack(s, call, r.panels, pool);
     }
     nb__parallel(pool, s->p.tiles, run_tile, &r);
 }
@@ -267,15 +273,17 @@ bool nb__plan_matmul(nb_context *nb, const nb__isa *isa, const nb__call *call, i
         s.p.packed = s.is_prepared || s.packs_first;
         nb__product_cut(&s.p);
     }
-    size_t panels = (size_t)(s.p.k * divide_up(s.p.n, s.loops->width) * s.loops->width) * sizeof(float);
-    size_t shared = (size_t)(s.p.k * divide_up(s.p.columns, s.loops->width) * s.loops->width) * sizeof(float);
+    size_t panels = (size_t)nb__panels_floats(s.loops, s.p.k, s.p.n) * sizeof(float);
+    size_t shared = (size_t)nb__panels_floats(s.loops, s.p.k, s.p.columns) * sizeof(float);
     s.shares_panels = s.has_triangles && !s.p.triangles.a && s.p.b[1] != 1 && shared <= NB__PACK_BYTES;
     s.thread_bytes = s.is_vector ? 0 : NB__PACK_BYTES + (s.shares_panels ? (shared + 63) / 64 * 64 : 0);
     s.panels_at = (size_t)threads * s.thread_bytes;
     state *kept = nb_alloc(nb, sizeof *kept);
     if (!kept) return false;
     *kept = s;
-    *plan = (nb__plan){.kernel = s.is_vector ? "matmul with a vector" : s.has_triangles ? "matmul of triangles" : "matmul",
+    *plan = (nb__plan){.kernel = s.is_vector       ? "matmul with a vector"
+                                 : s.has_triangles ? "matmul of triangles"
+                                                   : "matmul",
                        .run = run,
                        .state = kept,
                        .scratch_bytes = s.panels_at + (s.packs_first ? panels : 0)};

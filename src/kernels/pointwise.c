@@ -77,20 +77,10 @@ static void run_tile(void *arg, int64_t tile, int thread) {
     if (s->streams) s->move->fence();
 }
 
-/* A panel of W^T [in,out]. */
-static void pack_panel(void *arg, int64_t panel, int thread) {
-    const run_call *r = arg;
-    const state    *s = r->s;
-    int64_t         first = panel * s->loops->width;
-    float          *w = nb__conv_weight(&s->v, r->call)->data;
-    (void)thread;
-    s->loops->pack(r->shared + first * s->in, (nb__matrix){w + first * s->weight[0], s->weight[1], s->weight[0]}, s->in,
-                   (int)least(s->loops->width, s->out - first));
-}
-
+/* Packs W^T [in,out]. */
 static void pack(const state *s, const nb__call *call, float *to, nb_pool *pool) {
-    run_call r = {s, call, to, NULL};
-    nb__parallel(pool, divide_up(s->out, s->loops->width), pack_panel, &r);
+    nb__matrix w = {nb__conv_weight(&s->v, call)->data, s->weight[1], s->weight[0]};
+    nb__pack_panels(s->loops, w, s->in, s->out, to, pool);
 }
 
 static void prepare(const nb__plan *plan, const nb__call *call, nb_pool *pool) { pack(plan->state, call, call->prepared, pool); }
@@ -163,7 +153,7 @@ static void plan_images(state *s) {
     s->gathers = s->from.pixel == 1 && s->in > 1 && bytes * (s->in + s->out) >= CACHED;
     s->streams = s->to.pixel == 1 && bytes * s->out >= NB__LARGE;
     s->line = nb__whole_lines(s->strip) + 16;
-    s->shared_floats = s->by_pixels ? nb__whole_lines(s->in * divide_up(s->out, s->loops->width) * s->loops->width) : 0;
+    s->shared_floats = s->by_pixels ? nb__whole_lines(nb__panels_floats(s->loops, s->in, s->out)) : 0;
     s->thread_floats =
         nb__whole_lines(NB__PACK_FLOATS) + (s->gathers ? s->in * s->line : 0) + (s->streams ? s->out * s->line : 0);
 }

@@ -15,7 +15,8 @@ enum { ROWS = 6 };
 #endif
 enum { WIDTH = 2 * LANES, MOST_ROWS = 8, AHEAD = 8, MANY = 4 };
 
-/* y[i] = the sum of x[i]'s lanes, by halves, for i < n <= 4: each step adds halves and interleaves what is left of two vectors. */
+/* y[i] = the sum of x[i]'s lanes, by halves, for i < n <= 4: each step adds halves and interleaves what is left of two
+ * vectors. */
 static inline void sums(const vector *x, float *y, int n) {
     vector a = low_pairs(x[0], x[2]) + high_pairs(x[0], x[2]), b = low_pairs(x[1], x[3]) + high_pairs(x[1], x[3]);
     vector all = low_pairs(a, b) + high_pairs(a, b);
@@ -221,7 +222,7 @@ static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
 static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t first, int64_t k, bool add, float *pack,
                   const float *panels, int64_t panel_rows) {
     float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;
-    bool        packs_a = a.column != 1 && n > WIDTH && (a.row != 1 || a.column % NB__GEMM_PAGE == 0 || n > MANY * WIDTH);
+    bool        packs_a = n > WIDTH && (nb__is_scattered(a) || (a.column != 1 && n > MANY * WIDTH));
     bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % (NB__GEMM_PAGE / 2) == 0);
     float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
     nb__windows w = {.a = at_a, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
@@ -272,8 +273,8 @@ static void vector_by_rows(const float *x, nb__matrix b, float *y, int64_t n, in
     }
 }
 
-/* y[i] = the dot product of x and column i, for i < n <= most, 4 or 8: side by side, the last column in place of those that are not
- * there. */
+/* y[i] = the dot product of x and column i, for i < n <= most, 4 or 8: side by side, the last column in place of those that
+ * are not there. */
 static inline __attribute__((always_inline)) void dots(const float *x, nb__matrix b, float *y, int n, int64_t k, const int most) {
     const float *at[8];
     vector       s[8];

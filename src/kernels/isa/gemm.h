@@ -17,6 +17,10 @@ typedef struct nb__matrix {
     int64_t row, column;
 } nb__matrix;
 
+/* Whether A lies dense neither by rows nor by columns, or by columns that fall on one another: `product` packs it for more
+ * than one panel of B. */
+static inline bool nb__is_scattered(nb__matrix a) { return a.column != 1 && (a.row != 1 || a.column % NB__GEMM_PAGE == 0); }
+
 /* A matrix of windows, for convolutions too. Row i of A begins at a + i % period row + i / period jump and is `taps` runs of k
  * elements, `tap` apart, with steps between elements; B has taps k rows of `width` dense numbers, or half as many where that is
  * enough, step_b apart. */
