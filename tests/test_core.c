@@ -5,7 +5,7 @@
 
 static nb_tensor *scalar(nb_context *nb, double value) { return nb_from(nb, NB_F64, nb_shape(), &value); }
 
-/* ---------------------------------------------------------------------------------------------------------------------- errors */
+/* --------------------------------------------------------------------------------------------------------------------- errors */
 
 typedef struct seen {
     int       calls;
@@ -89,7 +89,7 @@ static void test_refused_shapes(void **state) {
     nb_close(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- lifetimes */
+/* ------------------------------------------------------------------------------------------------------------------ lifetimes */
 
 static void test_stale_tensors(void **state) {
     (void)state;
@@ -179,7 +179,7 @@ static void test_own(void **state) {
     assert_int_equal(log, 31); /* latest first */
 }
 
-/* ------------------------------------------------------------------------------------------------------------ sizes at the limits */
+/* -------------------------------------------------------------------------------------------------------- sizes at the limits */
 
 static void test_million_nodes(void **state) {
     (void)state;
@@ -238,7 +238,7 @@ static void test_eight_axes(void **state) {
     nb_close(nb);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- random numbers */
+/* ------------------------------------------------------------------------------------------------------------- random numbers */
 
 /* torch.manual_seed(s); torch.empty(700, dtype=torch.int32).random_(): the first two and the last one. */
 static void test_twister(void **state) {
@@ -304,7 +304,7 @@ static void test_random_state(void **state) {
     nb_close(nb);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- allocations */
+/* ---------------------------------------------------------------------------------------------------------------- allocations */
 
 typedef struct counter {
     int64_t allocations, live;
@@ -348,7 +348,7 @@ static void test_steady_loops(void **state) {
     assert_int_equal(c.live, 0);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- contexts */
+/* ------------------------------------------------------------------------------------------------------------------- contexts */
 
 static double train_a_little(nb_pool *pool) {
     nb_context *nb = nb_open(&(nb_options){.seed = 1, .pool = pool});
@@ -392,7 +392,7 @@ static void test_shared_pool(void **state) {
     assert_true(a == b && a == train_a_little(NULL));
 }
 
-/* -------------------------------------------------------------------------------------------------------- one net, several threads */
+/* --------------------------------------------------------------------------------------------------- one net, several threads */
 
 static const char small_net[] =
     "conv 4 3 pad=1, batchnorm, relu, maxpool 2, dropout 0.5, flatten, linear 16, tanh, linear 3, softmax";

@@ -26,7 +26,7 @@ static void faulty_free(void *user, void *pointer) {
     free(pointer);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- scenarios */
+/* ------------------------------------------------------------------------------------------------------------------ scenarios */
 
 /* Each returns true when all went well, false when the context failed. */
 typedef bool scenario(nb_context *nb, const char *path);
@@ -184,7 +184,7 @@ static bool load_batches(nb_context *nb, const char *path) {
     return good && n == 2 && !nb_error(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- harness */
+/* -------------------------------------------------------------------------------------------------------------------- harness */
 
 static int compared; /* failures after which the kept tensors were as before */
 

@@ -34,7 +34,7 @@ static void test_operators(void **state) {
     nb_close(nb);
 }
 
-/* ----------------------------------------------------------------------------------------------------- derivatives that are wrong */
+/* ------------------------------------------------------------------------------------------------- derivatives that are wrong */
 
 typedef enum fault { SIGN, FACTOR, TRANSPOSE, MISSING, FAULTS } fault;
 static const char *const fault_name[] = {"sign", "factor", "transpose", "missing accumulation"};
@@ -148,7 +148,7 @@ static void test_wrong_derivatives(void **state) {
     nb_close(nb);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- the public function */
+/* -------------------------------------------------------------------------------------------------------- the public function */
 
 static nb_tensor *smooth(nb_context *nb, nb_list in, void *user) {
     (void)nb;

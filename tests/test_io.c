@@ -25,7 +25,7 @@ static int close_context(void **state) {
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- SHA-256 */
+/* -------------------------------------------------------------------------------------------------------------------- SHA-256 */
 
 /* Messages and digests of FIPS 180-4's examples. */
 static void sha256_is_right(void **state) {
@@ -62,7 +62,7 @@ static void sha256_is_right(void **state) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ whole files */
+/* ---------------------------------------------------------------------------------------------------------------- whole files */
 
 static int files_in_folder(void) {
     int  n = 0;
@@ -209,7 +209,7 @@ static void what_the_system_refuses_is_reported(void **state) {
     unlink(path);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- saving and loading */
+/* --------------------------------------------------------------------------------------------------------- saving and loading */
 
 /* Tensors of all types and some odd shapes. */
 static nb_list some_tensors(nb_context *c) {
@@ -339,7 +339,7 @@ static void digest_is_right(void **state) {
     assert_string_equal(text, "");
 }
 
-/* ------------------------------------------------------------------------------------------------------------- malformed files */
+/* ------------------------------------------------------------------------------------------------------------ malformed files */
 
 static void put_crafted(const char *path, uint64_t length, const char *header, size_t header_bytes, size_t data_bytes) {
     unsigned char *file = calloc(1, 8 + header_bytes + data_bytes);
@@ -573,7 +573,7 @@ static void any_damage_is_seen(void **state) {
     free(good);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- crashes and races */
+/* ---------------------------------------------------------------------------------------------------------- crashes and races */
 
 static bool save_number(nb_context *c, const char *path, float number) {
     float v[500];
@@ -641,7 +641,7 @@ static void readers_see_whole_files(void **state) {
     assert_int_equal(r.bad, 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- nets */
+/* ----------------------------------------------------------------------------------------------------------------------- nets */
 
 static nb_tensor *apply_to_ones(nb_net *net) {
     nb_context *c = nb_net_context(net);

@@ -146,7 +146,7 @@ static void check(const subject *s) {
     free_results(&one);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- the operators' samples */
+/* ----------------------------------------------------------------------------------------------------- the operators' samples */
 
 static const int64_t odd[] = {0,     1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129, 1023, 1025, 4099,
 #ifndef NB_CHECK_BUILD /* long enough for several threads; too long for sanitizers */
@@ -176,7 +176,7 @@ static void check_sizes(const nb_op *op) {
     }
 }
 
-/* ---------------------------------------------------------------------------------------- other families at sizes around the lanes' */
+/* ---------------------------------------------------------------------------------- other families at sizes around the lanes' */
 
 static nb_tensor *sum_last(nb_context *nb, nb_tensor **x, int64_t n) {
     return (void)nb, (void)n, nb_sum(x[0], nb_axes(-1), false);

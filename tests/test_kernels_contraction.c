@@ -22,7 +22,7 @@ static nb_context *nb;
 static nb_pool    *pools[3]; /* of 1 (none), 2 and 4 threads */
 static int         cases;
 
-/* ---------------------------------------------------------------------------------------------------------------------- arrays */
+/* --------------------------------------------------------------------------------------------------------------------- arrays */
 
 /* Orders of axes in memory, and what else strides can do. */
 typedef enum layout { PLAIN, SWAPPED, CHANNELS_LAST, REVERSED, SPACED, REPEATED, LAYOUTS } layout;
@@ -93,7 +93,7 @@ static bool spilled(const nb_array *a, const block *b, const float *before) {
     return differ;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- checks */
+/* --------------------------------------------------------------------------------------------------------------------- checks */
 
 typedef struct planned {
     const char  *name;
@@ -200,7 +200,7 @@ static void check(const nb_op *op, const planned *plans, int n_plans, int n_in, 
     free(sb.memory);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- products */
+/* ------------------------------------------------------------------------------------------------------------------- products */
 
 static const planned matmul_plans[] = {{"matmul", nb__plan_matmul}};
 
@@ -253,7 +253,7 @@ static void large_products(void **unused) {
     check_matmul(1, 1000, 1, 1000, SWAPPED, PLAIN, PLAIN);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- convolutions */
+/* --------------------------------------------------------------------------------------------------------------- convolutions */
 
 static bool own_forward(nb_context *c, const nb__isa *i, const nb__call *call, int threads, nb__plan *plan) {
     return nb__plan_conv_own(c, i, call, NB__CONV_FORWARD, threads, plan);
@@ -369,7 +369,7 @@ static void pointwise_convolutions(void **unused) {
     check_conv(&larger, PLAIN, PLAIN, PLAIN);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- oneDNN, and no memory */
+/* ------------------------------------------------------------------------------------------------------ oneDNN, and no memory */
 
 #if NB_DNNL
 void omp_set_num_threads(int n);
@@ -487,7 +487,7 @@ static void planning_without_memory(void **unused) {
     }
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- threads */
+/* -------------------------------------------------------------------------------------------------------------------- threads */
 
 typedef struct tally {
     atomic_int at[64];

@@ -57,7 +57,7 @@ static bool same_edge(float got, double expected) {
     return got == (float)expected || (fabs(expected) > 0.9999999 * FLT_MAX && fabsf(got) > 0.9999999f * FLT_MAX);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- every row, every size -- */
+/* --------------------------------------------------------------------------------------------------- every row, every size -- */
 
 enum { MOST = 1040 };
 typedef union buffer {
@@ -139,7 +139,7 @@ static void test_in_place(void **state) {
     }
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- regions -- */
+/* ----------------------------------------------------------------------------------------------------------------- regions -- */
 
 /* Row-major, then with its axes in another order: order[i] is the axis that is i-th in memory, outermost first. */
 static nb_array array_of(void *data, nb_dtype dtype, int rank, const int64_t *shape, const int *order) {
@@ -300,7 +300,7 @@ static void test_region_chain(void **state) {
     nb_close(nb);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- casts -- */
+/* ------------------------------------------------------------------------------------------------------------------- casts -- */
 
 static void fill_any(nb_array *x, int64_t i) {
     static const double hard[] = {0, -0.0, 0.5, -0.5, 255, 256, 255.9, -1, 2147483647, 2147483648.0, -2147483648.0, -2147483649.0, 1e10, -1e10,
@@ -359,7 +359,7 @@ static void test_casts(void **state) {
     nb_close(nb);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- copies -- */
+/* ------------------------------------------------------------------------------------------------------------------ copies -- */
 
 static void check_copy(nb_context *nb, nb_pool *pool, nb_dtype dtype, const int64_t *shape, const int *to, const int *from, unsigned mask,
                        bool flipped) {
@@ -402,7 +402,7 @@ static void test_copies(void **state) {
     nb_close(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- random numbers -- */
+/* ---------------------------------------------------------------------------------------------------------- random numbers -- */
 
 /* Of the authors' own tests (Random123, kat_vectors). */
 static void test_philox(void **state) {

@@ -1,7 +1,7 @@
 /* test_net.c: the net language, the tree of layers, what PyTorch has no numbers for (dropout, custom layers, regularisers), and errors. */
 #include "test.h"
 
-/* ---------------------------------------------------------------------------------------------------------------- the language */
+/* --------------------------------------------------------------------------------------------------------------- the language */
 
 static const struct {
     const char *text, *message;
@@ -185,7 +185,7 @@ static void test_long(void **state) {
     nb_close(nb);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- the tree */
+/* ------------------------------------------------------------------------------------------------------------------- the tree */
 
 static nb_tensor *scale(nb_list state, nb_tensor *x, nb_mode mode, void *user) {
     (void)mode;
@@ -315,7 +315,7 @@ static void test_layer_errors(void **state) {
     nb_close(nb);
 }
 
-/* --------------------------------------------------------------------------------------------- what was dropped, from the result */
+/* ------------------------------------------------------------------------------------------ what was dropped, from the result */
 
 static void test_dropout(void **state) {
     (void)state;
@@ -359,7 +359,7 @@ static void test_dropout(void **state) {
     nb_close(nb);
 }
 
-/* ---------------------------------------------------------------------------------- derivatives that are not left to the operators */
+/* ----------------------------------------------------------------------------- derivatives that are not left to the operators */
 
 static nb_tensor *layer_function(nb_context *nb, nb_list in, void *user) {
     (void)nb;
@@ -418,7 +418,7 @@ static void test_clamped(void **state) {
     nb_close(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------ regularisers, optimisers */
+/* --------------------------------------------------------------------------------------------------- regularisers, optimisers */
 
 static void test_regularizers(void **state) {
     (void)state;

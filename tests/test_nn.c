@@ -15,7 +15,7 @@ static void train(nb_context *nb, nb_list roots, const char *format, const char 
     nb_program_free(p);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- layers */
+/* --------------------------------------------------------------------------------------------------------------------- layers */
 
 static const struct {
     const char *name, *text;
@@ -154,7 +154,7 @@ static void test_layers(void **state) {
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) check_layer((int)i);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- losses */
+/* --------------------------------------------------------------------------------------------------------------------- losses */
 
 enum { CLASSES, SOME_CLASSES, NUMBERS, SHARES, SIGNS, ROWS, OFF_NUMBERS };
 
@@ -260,7 +260,7 @@ static void test_losses(void **state) {
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ optimisers */
+/* ----------------------------------------------------------------------------------------------------------------- optimisers */
 
 static nb_optimizer *make_optimizer(const char *name, nb_list p) {
     nb_context *nb = nb_context_of(p.at[0]);
@@ -319,7 +319,7 @@ static void test_optimizers(void **state) {
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------------- initial values */
+/* ------------------------------------------------------------------------------------------------------------- initial values */
 
 /* A kept tensor, just after nb_seed(nb, 7). */
 static nb_tensor *zeros(nb_context *nb, nb_dtype dtype, nb_dims shape) {
@@ -397,7 +397,7 @@ static void test_initial_values(void **state) {
     nb_close(nb);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------- schedules */
+/* ------------------------------------------------------------------------------------------------------------------ schedules */
 
 static void test_schedules(void **state) {
     (void)state;

@@ -65,7 +65,7 @@ static nb_list step_of(nb_context *nb, const subject *s, bool full) {
     return nb_update(o, nb_cross_entropy(scores, y, NULL));
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------------- bits */
+/* ----------------------------------------------------------------------------------------------------------------------- bits */
 
 /* The digest of all that is kept, and the losses' sum, after some steps. */
 static double train(const subject *s, int threads, char digest[65]) {
@@ -96,7 +96,7 @@ static void test_same_bits(void **state) {
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- agreement */
+/* ------------------------------------------------------------------------------------------------------------------ agreement */
 
 enum { STEPS = 5 };
 
@@ -142,7 +142,7 @@ static void test_agreement(void **state) {
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------------- memory and time */
+/* ------------------------------------------------------------------------------------------------------------ memory and time */
 
 /* Linked with --wrap: what Nabla's own code asks for comes by here; what oneDNN does inside does not. */
 void          *__real_malloc(size_t n);

@@ -23,7 +23,7 @@ typedef struct machine {
 static int     ill_conditioned, fewest_nodes = 1 << 30, most_nodes;
 static int64_t n_programs, n_in_blocks;
 
-/* -------------------------------------------------------------------------------------------------------------------- which passes */
+/* --------------------------------------------------------------------------------------------------------------- which passes */
 
 static void join_passes(const machine *m, uint32_t which, char *text, size_t size) {
     text[0] = 0;
@@ -43,7 +43,7 @@ static void list_variants(machine *m) {
     m->n_variants++; /* chosen for each graph */
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ building */
+/* ------------------------------------------------------------------------------------------------------------------- building */
 
 static builder builder_of(nb_context *nb, uint64_t seed, nb_dtype type) {
     return (builder){.nb = nb, .seed = seed * 2654435761u + 12345, .real = type};
@@ -62,7 +62,7 @@ static bool has_random(nb_context *nb, nb_list roots) {
     return false;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- comparing */
+/* ------------------------------------------------------------------------------------------------------------------ comparing */
 
 typedef struct trial {
     machine    *m;

@@ -97,7 +97,7 @@ static void assert_is_operand(nb_tensor *y) {
     assert_int_equal(count(p, "copy"), 1);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------- algebra */
+/* -------------------------------------------------------------------------------------------------------------------- algebra */
 
 static void test_neutral(void **state) {
     (void)state;
@@ -181,7 +181,7 @@ static void test_zero_products(void **state) {
     assert_int_equal(count(p, "add"), 0);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------------- views */
+/* ---------------------------------------------------------------------------------------------------------------------- views */
 
 static void test_views(void **state) {
     (void)state;
@@ -265,7 +265,7 @@ static void test_overlapping_parts(void **state) {
     assert_int_equal(count(p, "slice_grad"), 0);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- sums of products */
+/* ----------------------------------------------------------------------------------------------------------- sums of products */
 
 /* A recurrent net: h' = tanh(x_t + h W^T + b), from zeros; the states are stacked. Time is axis 0 or 1 of x and of the result. */
 static nb_tensor *recurrent(nb_tensor *x, nb_tensor *w, nb_tensor *b, int axis, nb_tensor *first) {
@@ -328,7 +328,7 @@ static void test_products_that_stay(void **state) {
     assert_int_equal(count(p, "add"), 1);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- folded norms */
+/* --------------------------------------------------------------------------------------------------------------- folded norms */
 
 /* Scale and shift of channels, as a batch norm at rest applies them. */
 static nb_tensor *norm(nb_tensor *x, nb_dims by) {
@@ -377,7 +377,7 @@ static void test_norms_that_stay(void **state) {
     assert_int_equal(count_rows(p, nb_shape(3, 4, 9, 8)), 3);
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- pools */
+/* ---------------------------------------------------------------------------------------------------------------------- pools */
 
 static nb_tensor *pool(nb_tensor *x) { return nb_max_pool2d(x, &(nb_pool2d_options){.size = {3, 2}, .padding = {1, 1}}); }
 
@@ -400,7 +400,7 @@ static void test_pools_go_first(void **state) {
     assert_true(count_rows(p, whole) > 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ flatten */
+/* -------------------------------------------------------------------------------------------------------------------- flatten */
 
 static nb_tensor *flatten(nb_tensor *x) { return nb_reshape(x, nb_shape(nb_shape_of(x).size[0], -1)); }
 
@@ -427,7 +427,7 @@ static void test_flattened_images(void **state) {
     assert_int_equal(count(p, "copy"), 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ lookups */
+/* -------------------------------------------------------------------------------------------------------------------- lookups */
 
 enum { CHOSEN = 60 };
 
@@ -493,7 +493,7 @@ static void test_lookups(void **state) {
     nb_error_clear(nb);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------------------------------------ attention */
 
 /* Heads side by side again, [N,T,heads d]: the products write them there, so that no copy is made. */
 static void test_heads(void **state) {
@@ -511,7 +511,7 @@ static void test_heads(void **state) {
     compare(nb_list_of(nb, nb_neg(nb_reshape(d, nb_shape(2, 84))), c), 1e-5);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------------ the pass */
+/* ------------------------------------------------------------------------------------------------------------------- the pass */
 
 /* Each word of NABLA_PASSES alone and all but it give the same results. */
 static void test_switches(void **state) {

@@ -30,7 +30,7 @@ static void draw(const char *name, uint64_t number, double low, double high, ope
     for (int64_t i = 0; i < n; i++) o->value[i] = low + (high - low) * next_real(&seed);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ reading the file */
+/* ----------------------------------------------------------------------------------------------------------- reading the file */
 
 static nb_dtype dtype_named(const char *name) {
     nb_dtype d = NB_F32;
@@ -84,7 +84,7 @@ static bool read_case(FILE *f, test_case *c, char *next) {
     return c->name[0] != 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- building graphs */
+/* ------------------------------------------------------------------------------------------------------------ building graphs */
 
 typedef struct one {
     const char *name;
@@ -289,7 +289,7 @@ static nb_tensor *build(nb_context *nb, const char *case_name, nb_dtype real, nb
     return reduce(name, variant, x[0]);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- comparing */
+/* ------------------------------------------------------------------------------------------------------------------ comparing */
 
 static double element(nb_tensor *t, int64_t i) {
     const void *data = nb_data(t);

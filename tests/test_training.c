@@ -2,7 +2,7 @@
  * operator of one's own from end to end. */
 #include "test.h"
 
-/* ------------------------------------------------------------------------------------------------------------------ the same bits */
+/* -------------------------------------------------------------------------------------------------------------- the same bits */
 
 /* Trains a preset for some steps and gives the digest of its state. */
 static void train(const char *preset, const char *kernels, int threads, uint64_t seed, int steps, char digest[65],
@@ -56,7 +56,7 @@ static void test_cnn_bits(void **state) {
     same_bits("lenet", NULL, 5);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- second derivatives */
+/* --------------------------------------------------------------------------------------------------------- second derivatives */
 
 /* The Hessian of f(w) = sum(exp(w A w)) by products with unit vectors: forward over reverse equals reverse over reverse, and it is symmetric. */
 static void test_hessian_vector(void **state) {
@@ -89,7 +89,7 @@ static void test_hessian_vector(void **state) {
     nb_close(nb);
 }
 
-/* --------------------------------------------------------------------------------------------------------- an operator of one's own */
+/* --------------------------------------------------------------------------------------------------- an operator of one's own */
 
 /* y = x / (1 + x^2), whose derivative uses its own output: dx = dy (1 - 2 x y) / (1 + x^2) */
 static bool bump_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {

@@ -45,7 +45,7 @@ static bool keeps_items(const nb_program *p, int i, int64_t items) {
     if (n->shape.rank == 0 || n->shape.size[0] % items != 0) return false;
     if (op == &nb__op_reshape) return true;
     if (n->shape.size[0] != p->node[n->in[0]].shape.size[0] && is_by_item(p, i, 0)) return false;
-    if (nb__row_of(op) >= 0 || op == &nb__op_cast) {
+    if (nb__is_elementwise(op)) {
         for (int k = 0; k < n->n_in; k++)
             if (!follows(p, n, k)) return false;
         return true;

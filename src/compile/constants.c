@@ -70,7 +70,7 @@ static int64_t terms_of(const nb__node *x, const nb_dims *axes) {
 static bool is_range(const nb_op *op) { return op == &nb__op_arange || op == &nb__op_linspace || op == &nb__op_eye; }
 
 int nb__fold_rule(nb__rewrite *r, const nb__node *n) {
-    bool is_elementwise = nb__row_of(n->op) >= 0 || n->op == &nb__op_cast;
+    bool is_elementwise = nb__is_elementwise(n->op);
     bool moves = n->op == &nb__op_reshape || n->op == &nb__op_permute || n->op == &nb__op_slice;
     bool is_splat = n->n_in > 0;
     if (!is_elementwise && !moves && n->op != &nb__op_sum && !is_range(n->op)) return -1;

@@ -12,7 +12,7 @@
 #include "ops.h"
 #include "regions.h"
 
-/* ------------------------------------------------------------------------------------------------------------------- users of a node */
+/* ------------------------------------------------------------------------------------------------------------ users of a node */
 
 /* Use by member u of a region. */
 typedef struct use {
@@ -93,7 +93,7 @@ static void add(nb__fusion *f, const readers *r, int g, int i, nb__part part) {
     for (int u = 0; u < r->n_uses; u++) f->group[g].n_operands -= r->use_group[u] == g;
 }
 
-/* --------------------------------------------------------------------------------------------------------------------- who needs whom */
+/* ------------------------------------------------------------------------------------------------------------- who needs whom */
 
 /* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none before it can
  * lead to a target. Unsure after many visits: then yes. */
@@ -122,7 +122,7 @@ static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int fr
     return false;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------- the rules */
+/* ------------------------------------------------------------------------------------------------------------------ the rules */
 
 static bool compute_again(nb__fusion *f, const readers *r, int i) {
     nb__part part[MOST_GROUPS];
@@ -218,7 +218,7 @@ static void place_node(nb__fusion *f, int i, bool fuse) {
     nb__new_group(f, i, fuse);
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- the steps */
+/* ------------------------------------------------------------------------------------------------------------------ the steps */
 
 /* A heap of groups, the one whose last node comes first on top. */
 static bool sooner(const nb__fusion *f, int a, int b) { return f->group[a].last < f->group[b].last; }

@@ -10,7 +10,7 @@
 /* Whether kernels write the node's values to any strides, about as fast as elsewhere. */
 static bool can_move(const nb__node *n) {
     if (n->source != NB__COMPUTED || n->is_watched || n->has_home) return false;
-    return nb__row_of(n->op) >= 0 || n->op == &nb__op_cast || n->op == &nb__op_matmul || n->op == &nb__op_concat;
+    return nb__is_elementwise(n->op) || n->op == &nb__op_matmul || n->op == &nb__op_concat;
 }
 
 /* The next axis of more than one element, from axis k on. */
@@ -69,18 +69,15 @@ void nb__lie_in(nb_program *p, int i, int concat, int operand) {
 }
 
 bool nb__find_homes(nb_program *p) {
-    bool *fixed = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1); /* results of the program */
-    if (!fixed) return false;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) fixed[p->root[i]] = true;
-    for (int i = 0; i < p->n_commits; i++) fixed[p->commit[i].node] = true;
+    const bool *is_result = nb__find_results(p);
+    if (!is_result) return false;
     for (int c = p->n_nodes - 1; c >= 0; c--) { /* a concat's own home is known before its operands' */
         nb__node *n = &p->node[c];
         if (n->source != NB__COMPUTED || n->op != &nb__op_concat || n->is_dead || nb__dims_count(n->shape) == 0) continue;
         if (!n->has_home) nb__row_major(n);
         for (int k = 0; k < n->n_in; k++) {
             int i = shown_by(p, n->in[k]);
-            if (fixed[i] || !can_move(&p->node[i]) || p->node[i].lasts != n->lasts || nb__dims_count(p->node[i].shape) == 0)
+            if (is_result[i] || !can_move(&p->node[i]) || p->node[i].lasts != n->lasts || nb__dims_count(p->node[i].shape) == 0)
                 continue;
             n->is_joined = true;
             nb__lie_in(p, i, c, k);

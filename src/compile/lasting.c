@@ -31,17 +31,13 @@ static bool is_lasting(const nb_program *p, const nb__node *n) {
 
 bool nb__find_lasting(nb_program *p) {
     bool  varies = false;
-    bool *changes = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1); /* results, assigned values, and the parameters they go to */
-    if (!changes) return false;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) changes[p->root[i]] = p->node[p->root[i]].source == NB__COMPUTED;
-    for (int c = 0; c < p->n_commits; c++) {
-        changes[p->commit[c].node] |= p->node[p->commit[c].node].source == NB__COMPUTED;
-        changes[p->commit[c].leaf] = true;
-    }
+    bool *is_result = nb__find_results(p), *is_assigned = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    if (!is_result || !is_assigned) return false;
+    for (int c = 0; c < p->n_commits; c++) is_assigned[p->commit[c].leaf] = true;
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
-        n->lasts = p->keeps_lasting && !changes[i] && !(n->is_watched && n->source == NB__COMPUTED) && is_lasting(p, n);
+        bool      is_looked_at = n->source == NB__COMPUTED && (is_result[i] || n->is_watched);
+        n->lasts = p->keeps_lasting && !is_assigned[i] && !is_looked_at && is_lasting(p, n);
         varies |= !n->lasts && !n->is_dead && (n->source != NB__COMPUTED || n->op->kind == NB_RANDOM);
     }
     for (int i = 0; i < p->n_nodes; i++) p->node[i].lasts &= varies;

@@ -9,14 +9,6 @@
 #include "ops.h"
 #include "program.h"
 
-void nb__row_major(nb__node *n) {
-    int64_t s = 1;
-    for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
-        n->stride[i] = s;
-        s *= n->shape.size[i] > 0 ? n->shape.size[i] : 1;
-    }
-}
-
 static bool is_row_major(const nb__node *n) {
     int64_t s = 1;
     for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
@@ -59,7 +51,7 @@ static int leader(const nb_program *p, const nb__node *n) {
         return n->in[0];
     if (n->op == &nb__op_gather || n->op == &nb__op_scatter_add || n->op == &nb__op_pool_take || n->op == &nb__op_pool_put)
         return n->in[1]; /* the index: of a pool, as the image was */
-    if (nb__row_of(n->op) < 0 && n->op != &nb__op_cast) return -1;
+    if (!nb__is_elementwise(n->op)) return -1;
     for (int k = 0; k < n->n_in; k++) {
         const nb__node *in = &p->node[n->in[k]];
         int             axis[NB_MAX_RANK];
@@ -91,14 +83,6 @@ static void choose(const nb_program *p, nb__node *n, bool channels_last, const n
     }
     int like = leader(p, n);
     if (like >= 0 && p->node[like].shape.rank == n->shape.rank && nesting(&p->node[like], axis)) nested_like(n, axis);
-}
-
-nb_array nb__array_of(const nb_program *p, int node) {
-    const nb__node *n = &p->node[node];
-    nb_array        a = {.dtype = n->dtype, .rank = (int)n->shape.rank};
-    memcpy(a.shape, n->shape.size, sizeof a.shape);
-    memcpy(a.stride, n->stride, sizeof a.stride);
-    return a;
 }
 
 /* A row-major copy of a node. */
@@ -183,11 +167,8 @@ static const nb_dims *wanted_order(const nb_program *p, const nb__node *n, int k
 /* The order that all users of each node want, NULL when there is none. */
 static const nb_dims **find_orders(const nb_program *p) {
     const nb_dims **order = nb__step_alloc(p->nb, (size_t)p->n_nodes * sizeof *order + 1);
-    bool           *used = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    bool           *used = nb__find_results(p);
     if (!order || !used) return NULL;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) used[p->root[i]] = true;
-    for (int i = 0; i < p->n_commits; i++) used[p->commit[i].node] = true;
     for (int i = p->n_nodes - 1; i >= 0; i--) { /* users come first */
         const nb__node *n = &p->node[i];
         if (n->is_dead || n->source != NB__COMPUTED) continue;
@@ -204,16 +185,13 @@ static const nb_dims **find_orders(const nb_program *p) {
 
 /* The nodes that all users have leave the program, at once or after elementwise work. */
 static bool *find_leaving(const nb_program *p) {
-    bool *stays = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1), *leaves = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    bool *stays = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1), *leaves = nb__find_results(p);
     if (!stays || !leaves) return NULL;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) leaves[p->root[i]] = true;
-    for (int i = 0; i < p->n_commits; i++) leaves[p->commit[i].node] = true;
     for (int i = p->n_nodes - 1; i >= 0; i--) { /* users come first */
         const nb__node *n = &p->node[i];
         if (n->is_dead || n->source != NB__COMPUTED) continue;
         leaves[i] = leaves[i] && !stays[i];
-        bool passes = leaves[i] && (nb__row_of(n->op) >= 0 || n->op == &nb__op_cast);
+        bool passes = leaves[i] && nb__is_elementwise(n->op);
         for (int k = 0; k < n->n_in; k++) *(passes ? &leaves[n->in[k]] : &stays[n->in[k]]) = true;
     }
     return leaves;

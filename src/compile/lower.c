@@ -5,19 +5,6 @@
 #include "ops.h"
 #include "program.h"
 
-int nb__add_node(nb_program *p, const nb__node *node) {
-    if (p->n_nodes == p->node_room) {
-        int       room = p->node_room ? 2 * p->node_room : 64;
-        nb__node *more = nb__program_alloc(p, (size_t)room * sizeof *more);
-        if (!more) return -1;
-        if (p->n_nodes) memcpy(more, p->node, (size_t)p->n_nodes * sizeof *more);
-        p->node = more;
-        p->node_room = room;
-    }
-    p->node[p->n_nodes] = *node;
-    return p->n_nodes++;
-}
-
 /* The updates that tensors bring along are roots too, and so are those in their graphs. */
 static nb_list with_updates(nb_context *nb, nb_list roots) {
     nb_list all = roots;

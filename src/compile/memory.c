@@ -122,7 +122,7 @@ static bool may_write_over(const nb_program *p, int s, int b, int k) {
 
 bool nb__plan_memory(nb_program *p, bool share) {
     size_t n = (size_t)p->n_nodes;
-    bool  *seen = nb__step_alloc(p->nb, n + 1); /* results that leave their step */
+    bool  *seen = nb__find_results(p); /* what leaves its step */
     int   *last = nb__step_alloc(p->nb, (n + (size_t)p->n_buffers + 1) * sizeof *last);
     bool  *gone = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1); /* its place was handed on */
     bool  *placed = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1);
@@ -134,7 +134,6 @@ bool nb__plan_memory(nb_program *p, bool share) {
                 if (nb__member(p, &p->step[s], node->in[m]) < 0) seen[p->node[node->in[m]].base] = true;
             }
         }
-    for (int c = 0; c < p->n_commits; c++) seen[p->commit[c].node] = true;
     for (int i = 0; i < p->n_watched; i++) seen[p->node[p->watched[i]].base] = true;
     for (int s = 0; s < p->n_steps; s++) {
         for (int k = 0; k < p->step[s].n_nodes; k++) {

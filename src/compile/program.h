@@ -174,12 +174,25 @@ bool nb__schedule(nb_program *p);
 bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
 
+/* nodes.c */
+int      nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
+bool    *nb__find_results(const nb_program *p); /* of each node: whether it is a root, or is assigned; NULL: no memory */
+bool     nb__is_computed(const nb__node *n, const nb_op *op); /* by this operator */
+bool     nb__is_view(const nb__node *n); /* computes nothing: shows another node's memory */
+bool     nb__is_elementwise(const nb_op *op); /* a row of elementwise.def, or a cast: cannot fail, and can write in place */
+bool     nb__has_tile(const nb_program *p, const nb__node *n); /* elementwise, with a loop over tiles for its types */
+bool     nb__splat_value(const nb__node *n, double *value); /* whether n is the same constant number everywhere */
+bool     nb__is_zeros(const nb__node *n);
+void     nb__row_major(nb__node *n); /* strides of rows in order */
+nb_array nb__array_of(const nb_program *p, int node); /* without data */
+/* The place in step s of the member that computes node i, or whose values i shows as they are (a view); -1: none does. */
+int nb__member(const nb_program *p, const nb__step *s, int i);
+
 /* home.c: operands that are computed where a concat wants them; operand `operand` of a concat, or its copy, gets its place
  * there. */
 bool nb__find_homes(nb_program *p);
 void nb__lie_in(nb_program *p, int i, int concat, int operand);
 bool nb__lies_there(const nb_program *p, int concat, int operand); /* does the operand lie in its place? */
-void nb__row_major(nb__node *n); /* layout.c: strides of rows in order */
 
 /* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one
  * elementwise node; an operand as an elementwise result sees it: broadcast axes have stride 0. */
@@ -203,13 +216,6 @@ nb_program *nb__unfused(nb_program *p);
 /* A program without assigns for another context: what a run writes is its own, input[i] of p is its own[i], all else is p's. */
 nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_list own);
 void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
-int         nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
-nb_array    nb__array_of(const nb_program *p, int node);       /* without data */
-
-bool        nb__can_be_late(const nb_op *op);                 /* elementwise: cannot fail, and can write in place */
-bool        nb__is_view(const nb__node *n);                    /* computes nothing: shows another node's memory */
-/* The place in step s of the member that computes node i, or whose values i shows as they are (a view); -1: none does. */
-int         nb__member(const nb_program *p, const nb__step *s, int i);
 
 extern const nb_op nb__op_copy; /* same values, rows in order: made by layout */
 

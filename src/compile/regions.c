@@ -1,14 +1,15 @@
 /* regions.c: which nodes can be members of a region, and in which part.
  *
- * Axes of size 1 mean nothing: shapes are compared without them, so that [N,1] and [N] are one. A region's FULL space is the shape of its
- * largest members, with their order in memory; ROW members have its shape without the innermost axes, which form rows. */
+ * Axes of size 1 mean nothing: shapes are compared without them, so that [N,1] and [N] are one. A region's FULL space is the
+ * shape of its largest members, with their order in memory; ROW members have its shape without the innermost axes, which form
+ * rows. */
 #include "regions.h"
 
 #include <string.h>
 
 #include "ops.h"
 
-/* ---------------------------------------------------------------------------------------------------------------------- axes, shapes */
+/* --------------------------------------------------------------------------------------------------------------- axes, shapes */
 
 /* Axes of more than one element. */
 static int wide_axes(const nb_array *a, int *axis) {
@@ -93,9 +94,7 @@ static nb_array dense_like(const nb_array *a) {
 
 static bool is_unit(int64_t elements) { return elements > 1 && elements <= NB__UNIT_MAX; }
 
-/* ------------------------------------------------------------------------------------------------------------------------------ nodes */
-
-bool nb__is_view(const nb__node *n) { return n->source == NB__COMPUTED && n->op->kind == NB_VIEW; }
+/* ---------------------------------------------------------------------------------------------------------------------- nodes */
 
 bool nb__shows_all(const nb_program *p, int view) {
     const nb__node *v = &p->node[view], *b = &p->node[v->base];
@@ -105,26 +104,6 @@ bool nb__shows_all(const nb_program *p, int view) {
     for (int k = 0; k < n; k++)
         if (a.shape[mine[k]] != c.shape[theirs[k]] || a.stride[mine[k]] != c.stride[theirs[k]]) return false;
     return true;
-}
-
-int nb__member(const nb_program *p, const nb__step *s, int i) {
-    int of = nb__is_view(&p->node[i]) ? p->node[i].base : i;
-    for (int k = 0; k < s->n_nodes; k++)
-        if (s->node[k] == of) return k;
-    return -1;
-}
-
-bool nb__can_be_late(const nb_op *op) { return nb__row_of(op) >= 0 || op == &nb__op_cast; }
-
-/* Elementwise, with a loop for its types. */
-static bool is_elementwise(const nb_program *p, const nb__node *n) {
-    if (n->dtype != NB_F32 && n->dtype != NB_BOOL) return false;
-    if (n->op == &nb__op_cast) return true;
-    int row = nb__row_of(n->op);
-    if (row < 0) return false;
-    for (int k = 0; k < n->n_in; k++)
-        if (p->node[n->in[k]].dtype != NB_F32 && p->node[n->in[k]].dtype != NB_BOOL) return false;
-    return nb__row_has_tile(row, p->node[n->in[n->n_in - 1]].dtype);
 }
 
 /* The axes, as bits of the operand's, that a sum or an extreme takes away; 0: it is none, or not of f32. */
@@ -152,14 +131,10 @@ static bool is_pick(const nb_program *p, const nb__node *n, unsigned *axes) {
     return nb__dims_equal(want, p->node[n->in[1]].shape);
 }
 
-static bool is_zero(const nb__node *n) {
-    return n->source == NB__CONSTANT && n->is_splat && n->dtype == NB_F32 && *(const float *)n->data == 0;
-}
-
 /* scatter_add of one element a row to zeros. */
 static bool is_place(const nb_program *p, const nb__node *n, unsigned *axes) {
     if (n->op != &nb__op_scatter_add || n->dtype != NB_F32 || !is_number(p->node[n->in[1]].dtype)) return false;
-    if (!is_zero(&p->node[p->node[n->in[0]].base])) return false;
+    if (!nb__is_zeros(&p->node[p->node[n->in[0]].base])) return false;
     int64_t axis = ((const nb__axis_attr *)n->attr)->axis;
     nb_dims want = n->shape;
     want.size[axis] = 1;
@@ -208,21 +183,7 @@ bool nb__is_cheap_for(const nb__fusion *f, int group, int i, int reads) {
     return is_cheap(&f->p->node[i]) && new_reads(f, group, i, DEPTH) <= reads;
 }
 
-/* Node i's entry in the group, or -1. */
-static int entry_in(const nb__fusion *f, int group, int i) {
-    int e = f->entry_of[i];
-    while (e >= 0 && nb__group_of(f, f->entry[e].group) != group) e = f->entry[e].next_of_node;
-    return e;
-}
-
-bool nb__has_member(const nb__fusion *f, int group, int i) { return entry_in(f, group, i) >= 0; }
-
-/* --------------------------------------------------------------------------------------------------------------------- parts of members */
-
-static nb__part part_in(const nb__fusion *f, int group, int node) {
-    int e = entry_in(f, group, node);
-    return e < 0 ? NB__FULL : f->entry[e].part;
-}
+/* ----------------------------------------------------------------------------------------------------------- parts of members */
 
 /* Whether node i is a reduction, or elementwise work on reductions. Looked for among a few nodes only. */
 static bool is_made_of_rows(const nb_program *p, int i) {
@@ -234,7 +195,7 @@ static bool is_made_of_rows(const nb_program *p, int i) {
         const nb__node *node = &p->node[found[k]];
         if (node->source != NB__COMPUTED) continue;
         if (reduced_axes(p, node) || is_pick(p, node, &axes)) return true;
-        if (!is_elementwise(p, node)) continue;
+        if (!nb__has_tile(p, node)) continue;
         for (int m = 0; m < node->n_in && n < MOST; m++) found[n++] = node->in[m];
     }
     return false;
@@ -245,7 +206,7 @@ bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen,
     const nb__group  *g = &f->group[group];
     const nb__node   *u = &p->node[user];
     unsigned          axes;
-    nb__part          mine = part_in(f, group, user);
+    nb__part          mine = nb__part_in(f, group, user);
     f->change = (nb__change){0};
     if (reduced_axes(p, u)) {
         nb_array a = nb__array_of(p, u->in[0]);
@@ -306,7 +267,7 @@ bool nb__can_be(nb__fusion *f, int group, int i, nb__part *part) {
     const nb__group  *g = &f->group[group];
     const nb__node   *n = &p->node[i];
     unsigned          axes = reduced_axes(p, n);
-    if (is_elementwise(p, n)) return true;
+    if (nb__has_tile(p, n)) return true;
     if (axes || is_pick(p, n, &axes)) return can_reduce(f, g, nb__array_of(p, n->in[0]), axes, part);
     if (is_place(p, n, &axes) && *part == NB__FULL) {
         nb_array a = nb__array_of(p, i);
@@ -336,55 +297,12 @@ bool nb__lies_as(const nb__fusion *f, int group, int i, nb__part part) {
     return true;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------------- groups */
-
-int nb__group_of(const nb__fusion *f, int g) {
-    while (f->group[g].joined >= 0) {
-        int to = f->group[g].joined;
-        if (f->group[to].joined >= 0) f->group[g].joined = f->group[to].joined; /* shorter next time */
-        g = to;
-    }
-    return g;
-}
-
-bool nb__has_room(const nb__fusion *f, int group, int node) {
-    const nb__group *g = &f->group[group];
-    return g->n_nodes + 1 + g->n_operands + f->p->node[node].n_in <= NB__REGION_MAX;
-}
-
-void nb__add_member(nb__fusion *f, int group, int node, nb__part part) {
-    nb__group *g = &f->group[group];
-    if (f->n_entries == f->entry_room) {
-        int        room = f->entry_room ? 2 * f->entry_room : 256;
-        nb__entry *more = nb__step_alloc(f->p->nb, (size_t)room * sizeof *more);
-        if (!more) {
-            f->failed = true;
-            return;
-        }
-        if (f->n_entries) memcpy(more, f->entry, (size_t)f->n_entries * sizeof *more);
-        f->entry = more;
-        f->entry_room = room;
-    }
-    if (f->change.to_rows) {
-        g->space = f->change.space;
-        for (int e = g->first_entry; e >= 0; e = f->entry[e].next)
-            if (f->entry[e].part == NB__FULL) f->entry[e].part = NB__ROW;
-    }
-    g->rows |= f->change.rows;
-    f->change = (nb__change){0};
-    f->entry[f->n_entries] = (nb__entry){node, group, g->first_entry, f->entry_of[node], part};
-    g->first_entry = f->entry_of[node] = f->n_entries++;
-    g->n_nodes++;
-    g->n_operands += f->p->node[node].n_in;
-}
-
-/* Whether a region can begin with node i, in which part and space. */
-static bool begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *part) {
+bool nb__begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *part) {
     const nb_program *p = f->p;
     const nb__node   *n = &p->node[i];
     unsigned          axes = reduced_axes(p, n);
     *part = NB__FULL;
-    if (is_elementwise(p, n)) {
+    if (nb__has_tile(p, n)) {
         nb_array own = nb__array_of(p, i);
         g->space = dense_like(&own);
         return true;
@@ -408,103 +326,4 @@ static bool begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *par
     *part = kept ? NB__COLUMN : NB__TOTAL;
     g->columns = kept;
     return !kept || is_unit(innermost(&g->space, kept));
-}
-
-void nb__new_group(nb__fusion *f, int node, bool fuse) {
-    nb__group *g = &f->group[f->n_groups];
-    nb__part   part = NB__FULL;
-    *g = (nb__group){
-        .is_late = f->is_late[node], .lasts = f->p->node[node].lasts, .first_entry = -1, .last = f->place[node], .joined = -1};
-    g->is_region = fuse && begin_region(f, g, node, &part);
-    f->change = (nb__change){0};
-    if (g->is_region && part == NB__ROW && !nb__lies_as(f, f->n_groups, node, part)) g->is_region = false;
-    f->owner[node] = f->n_groups;
-    nb__add_member(f, f->n_groups++, node, part);
-}
-
-static bool same_space(const nb_array *a, const nb_array *b) {
-    bool same = a->rank == b->rank;
-    for (int i = 0; same && i < a->rank; i++)
-        same = a->shape[i] == b->shape[i] && (a->shape[i] == 1 || a->stride[i] == b->stride[i]);
-    return same;
-}
-
-bool nb__can_join(const nb__fusion *f, int a, int b) {
-    const nb__group *g = &f->group[a], *h = &f->group[b];
-    return g->is_region && h->is_region && g->is_late == h->is_late && g->lasts == h->lasts && same_space(&g->space, &h->space) &&
-           (!g->rows || !h->rows || g->rows == h->rows) && (!g->columns || !h->columns || g->columns == h->columns) &&
-           g->n_nodes + h->n_nodes + g->n_operands + h->n_operands <= NB__REGION_MAX;
-}
-
-void nb__join(nb__fusion *f, int to, int from) {
-    nb__group *g = &f->group[to], *h = &f->group[from];
-    int        e = h->first_entry;
-    while (f->entry[e].next >= 0) e = f->entry[e].next;
-    f->entry[e].next = g->first_entry;
-    g->first_entry = h->first_entry;
-    g->n_nodes += h->n_nodes;
-    g->n_operands += h->n_operands;
-    g->rows |= h->rows;
-    g->columns |= h->columns;
-    if (h->last > g->last) g->last = h->last;
-    h->joined = to;
-}
-
-/* ------------------------------------------------------------------------------------------------------------------------------- begin */
-
-static void list_uses(nb__fusion *f) {
-    nb_program *p = f->p;
-    for (int pass = 0; pass < 2; pass++) { /* count, then fill from the ends */
-        for (int k = p->n_order - 1; k >= 0; k--) {
-            const nb__node *n = &p->node[p->order[k]];
-            if (n->source != NB__COMPUTED) continue;
-            for (int m = 0; m < (nb__is_view(n) ? 1 : n->n_in); m++) {
-                if (pass)
-                    f->use[--f->first_use[n->in[m]]] = (nb__reading){p->order[k], m};
-                else
-                    f->first_use[n->in[m]]++;
-            }
-        }
-        for (int i = 0; i < p->n_nodes && !pass; i++) f->first_use[i + 1] += f->first_use[i];
-    }
-}
-
-/* Late: what only reaches assigns and cannot fail; it is computed with them, even if it lasts. */
-static void find_late(nb__fusion *f, bool *early) {
-    nb_program *p = f->p;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) early[p->root[i]] = f->is_result[p->root[i]] = true;
-    for (int i = 0; i < p->n_commits; i++) f->is_result[p->commit[i].node] = true;
-    for (int i = 0; i < p->n_nodes && p->check_finite; i++)
-        if (p->node[i].is_watched && !p->node[i].is_dead) early[p->node[i].base] = f->is_result[p->node[i].base] = true;
-    for (int k = p->n_order - 1; k >= 0; k--) {
-        int       i = p->order[k];
-        nb__node *n = &p->node[i];
-        if (n->source != NB__COMPUTED || nb__is_view(n)) continue;
-        f->is_late[i] = p->n_commits && !early[i] && nb__can_be_late(n->op);
-        n->lasts &= !f->is_late[i];
-        for (int m = 0; m < n->n_in && !f->is_late[i]; m++) early[p->node[n->in[m]].base] = true;
-    }
-}
-
-bool nb__fusion_begin(nb__fusion *f) {
-    nb_program *p = f->p;
-    size_t      n = (size_t)p->n_nodes + 1, uses = 1;
-    for (int k = 0; k < p->n_order; k++) uses += (size_t)p->node[p->order[k]].n_in;
-    f->place = nb__step_alloc(p->nb, n * sizeof *f->place);
-    f->first_use = nb__step_alloc(p->nb, (n + 1) * sizeof *f->first_use);
-    f->use = nb__step_alloc(p->nb, uses * sizeof *f->use);
-    f->owner = nb__step_alloc(p->nb, n * sizeof *f->owner);
-    f->entry_of = nb__step_alloc(p->nb, n * sizeof *f->entry_of);
-    f->is_late = nb__step_alloc(p->nb, n);
-    f->is_result = nb__step_alloc(p->nb, n);
-    f->group = nb__step_alloc(p->nb, n * sizeof *f->group);
-    bool *early = nb__step_alloc(p->nb, n);
-    if (!f->place || !f->first_use || !f->use || !f->owner || !f->entry_of || !f->is_late || !f->is_result || !f->group || !early)
-        return false;
-    for (size_t i = 0; i < n; i++) f->owner[i] = f->entry_of[i] = f->place[i] = -1;
-    for (int k = 0; k < p->n_order; k++) f->place[p->order[k]] = k;
-    list_uses(f);
-    find_late(f, early);
-    return true;
 }

@@ -1,4 +1,5 @@
-/* regions.h: what may be in a fused step: between fuse.c, which decides, and regions.c, which knows shapes and layouts. */
+/* regions.h: groups of nodes that become steps: between fuse.c, which decides who joins, groups.c, which keeps the books, and
+ * regions.c, which knows what may be a member by its shape and layout. */
 #ifndef NB_REGIONS_H
 #define NB_REGIONS_H
 
@@ -48,20 +49,26 @@ typedef struct nb__fusion {
     bool         failed; /* no memory */
 } nb__fusion;
 
-bool nb__fusion_begin(nb__fusion *f);
-int  nb__group_of(const nb__fusion *f, int group); /* after joins */
-void nb__new_group(nb__fusion *f, int node, bool fuse);
-void nb__add_member(nb__fusion *f, int group, int node, nb__part part); /* that nb__can_be has allowed just before */
-bool nb__has_room(const nb__fusion *f, int group, int node);
-bool nb__can_join(const nb__fusion *f, int a, int b); /* one space, and room; whether one needs the other is not looked at */
-void nb__join(nb__fusion *f, int to, int from);
+/* groups.c */
+bool     nb__fusion_begin(nb__fusion *f);
+int      nb__group_of(const nb__fusion *f, int group); /* after joins */
+bool     nb__has_member(const nb__fusion *f, int group, int node);
+nb__part nb__part_in(const nb__fusion *f, int group, int node); /* of a member */
+void     nb__new_group(nb__fusion *f, int node, bool fuse);
+void     nb__add_member(nb__fusion *f, int group, int node, nb__part part); /* that nb__can_be has allowed just before */
+bool     nb__has_room(const nb__fusion *f, int group, int node);
+bool     nb__can_join(const nb__fusion *f, int a, int b); /* one space, and room; whether one needs the other is not looked at */
+void     nb__join(nb__fusion *f, int to, int from);
+
+/* regions.c */
+/* Whether a region can begin with node i, in which part; sets the group's space, rows and columns. */
+bool nb__begin_region(const nb__fusion *f, nb__group *g, int i, nb__part *part);
 /* The part of node i as operand of a member of the group, which reads it as node `seen`. False: it cannot be one. */
 bool nb__part_for_use(nb__fusion *f, int group, int user, int operand, int seen, int i, nb__part *part);
 /* Whether node i can be computed in that part (which may change it, and the group: f->change). */
 bool nb__can_be(nb__fusion *f, int group, int i, nb__part *part);
 /* Whether node i's memory lies as values of that part do. */
 bool nb__lies_as(const nb__fusion *f, int group, int i, nb__part part);
-bool nb__has_member(const nb__fusion *f, int group, int i);
 /* Whether node i is elementwise work of a few cycles for which the group need read at most so many more large arrays. */
 bool nb__is_cheap_for(const nb__fusion *f, int group, int i, int reads);
 /* Whether a view shows all elements of the node it is based on, in their order. */

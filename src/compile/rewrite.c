@@ -202,19 +202,6 @@ int nb__make_number(nb__rewrite *r, nb_dtype dtype, nb_dims shape, double value)
 
 /* ----------------------------------------------------------------------------------------------------- looking at nodes */
 
-bool nb__splat_value(const nb__node *n, double *value) {
-    if (n->source != NB__CONSTANT || !n->is_splat) return false;
-    *value = nb__load(&(nb_array){.data = (void *)(uintptr_t)n->data, .dtype = n->dtype}, 0);
-    return true;
-}
-
-bool nb__is_zeros(const nb__node *n) {
-    double value;
-    return nb__splat_value(n, &value) && value == 0;
-}
-
-bool nb__is_computed(const nb__node *n, const nb_op *op) { return n->op == op && n->source == NB__COMPUTED; }
-
 nb_dims nb__all_axes(nb_dims shape, int64_t value) {
     nb_dims d = {.rank = shape.rank};
     for (int i = 0; i < d.rank; i++) d.size[i] = value;

@@ -58,9 +58,6 @@ int nb__make_number(nb__rewrite *r, nb_dtype dtype, nb_dims shape, double value)
 /* Zeros that stand for "nothing": sums leave them out. */
 int nb__make_zeros(nb__rewrite *r, nb_dtype dtype, nb_dims shape);
 
-bool    nb__splat_value(const nb__node *n, double *value); /* whether n is the same constant real or whole number everywhere */
-bool    nb__is_zeros(const nb__node *n);
-bool    nb__is_computed(const nb__node *n, const nb_op *op);
 nb_dims nb__all_axes(nb_dims shape, int64_t value); /* shape's rank, every entry value */
 bool    nb__swaps_matrix(const nb__node *n);        /* a permute that swaps the two axes of a matrix */
 nb__slice_attr nb__whole_slice(nb_dims shape);

@@ -11,7 +11,7 @@
 
 static bool cannot_fail(const nb_program *p, const nb__step *s) {
     for (int k = 0; k < s->n_nodes; k++) {
-        if (!nb__can_be_late(p->node[s->node[k]].op)) return false;
+        if (!nb__is_elementwise(p->node[s->node[k]].op)) return false;
     }
     return true;
 }

@@ -187,10 +187,7 @@ static bool select_pool(nb_program *p, nb__step *s, int threads) {
 
 /* One elementwise node whose types have a loop: a region of its own. */
 static bool is_one_region(const nb_program *p, nb__step *s) {
-    const nb__node *n = &p->node[s->node[0]];
-    if (s->n_nodes > 1 || !p->nb->isa->tiles || (n->dtype != NB_F32 && n->dtype != NB_BOOL)) return false;
-    if (n->op != &nb__op_cast && !nb__row_has_tile(nb__row_of(n->op), n->n_in ? p->node[n->in[n->n_in - 1]].dtype : n->dtype))
-        return false;
+    if (s->n_nodes > 1 || !p->nb->isa->tiles || !nb__has_tile(p, &p->node[s->node[0]])) return false;
     s->space = nb__array_of(p, s->node[0]);
     s->rows = s->columns = 0;
     s->part[0] = NB__FULL;

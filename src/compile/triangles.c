@@ -152,12 +152,13 @@ static sides ignored(const nb_program *p, const sides *of, const nb__node *n, in
     }
 }
 
-static void find_idle(const nb_program *p, sides *of) {
-    for (int i = 0; i < p->n_nodes; i++)
-        of[i].idle = of[i].finite = p->node[i].source == NB__COMPUTED && !p->node[i].is_watched ? NB__ABOVE | NB__BELOW : 0;
-    for (int i = 0; i < p->n_roots; i++)
-        if (p->root[i] >= 0) of[p->root[i]].idle = of[p->root[i]].finite = 0;
-    for (int c = 0; c < p->n_commits; c++) of[p->commit[c].node].idle = of[p->commit[c].node].finite = 0;
+static bool find_idle(const nb_program *p, sides *of) {
+    const bool *is_result = nb__find_results(p);
+    if (!is_result) return false;
+    for (int i = 0; i < p->n_nodes; i++) {
+        bool is_inner = p->node[i].source == NB__COMPUTED && !p->node[i].is_watched && !is_result[i];
+        of[i].idle = of[i].finite = is_inner ? NB__ABOVE | NB__BELOW : 0;
+    }
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         const nb__node *n = &p->node[i];
         for (int k = 0; !n->is_dead && n->source == NB__COMPUTED && k < n->n_in; k++) {
@@ -166,6 +167,7 @@ static void find_idle(const nb_program *p, sides *of) {
             of[n->in[k]].finite &= s.finite;
         }
     }
+    return true;
 }
 
 double nb__triangle_share(nb_dims shape, unsigned zero) {
@@ -187,7 +189,7 @@ bool nb__find_triangles(nb_program *p, bool finds) {
         else if (n->source == NB__COMPUTED && n->n_in)
             of[i] = computed_sides(p, of, n);
     }
-    find_idle(p, of);
+    if (!find_idle(p, of)) return false;
     for (int i = 0; i < p->n_nodes; i++) {
         nb__node *n = &p->node[i];
         if (n->is_dead || n->source != NB__COMPUTED || n->op != &nb__op_matmul) continue;

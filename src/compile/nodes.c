@@ -1,0 +1,78 @@
+/* nodes.c: what several passes ask of nodes, and how they add some. */
+#include <string.h>
+
+#include "ops.h"
+#include "program.h"
+
+/* ----------------------------------------------------------------------------------------------------------- the list */
+
+int nb__add_node(nb_program *p, const nb__node *node) {
+    if (p->n_nodes == p->node_room) {
+        int       room = p->node_room ? 2 * p->node_room : 64;
+        nb__node *more = nb__program_alloc(p, (size_t)room * sizeof *more);
+        if (!more) return -1;
+        if (p->n_nodes) memcpy(more, p->node, (size_t)p->n_nodes * sizeof *more);
+        p->node = more;
+        p->node_room = room;
+    }
+    p->node[p->n_nodes] = *node;
+    return p->n_nodes++;
+}
+
+bool *nb__find_results(const nb_program *p) {
+    bool *is_result = nb__step_alloc(p->nb, (size_t)p->n_nodes + 1);
+    if (!is_result) return NULL;
+    for (int i = 0; i < p->n_roots; i++)
+        if (p->root[i] >= 0) is_result[p->root[i]] = true;
+    for (int i = 0; i < p->n_commits; i++) is_result[p->commit[i].node] = true;
+    return is_result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ kinds */
+
+bool nb__is_computed(const nb__node *n, const nb_op *op) { return n->op == op && n->source == NB__COMPUTED; }
+
+bool nb__is_view(const nb__node *n) { return n->source == NB__COMPUTED && n->op->kind == NB_VIEW; }
+
+bool nb__is_elementwise(const nb_op *op) { return nb__row_of(op) >= 0 || op == &nb__op_cast; }
+
+bool nb__has_tile(const nb_program *p, const nb__node *n) {
+    if ((n->dtype != NB_F32 && n->dtype != NB_BOOL) || n->n_in < 1) return false;
+    return n->op == &nb__op_cast || nb__row_has_tile(nb__row_of(n->op), p->node[n->in[n->n_in - 1]].dtype);
+}
+
+bool nb__splat_value(const nb__node *n, double *value) {
+    if (n->source != NB__CONSTANT || !n->is_splat) return false;
+    *value = nb__load(&(nb_array){.data = (void *)(uintptr_t)n->data, .dtype = n->dtype}, 0);
+    return true;
+}
+
+bool nb__is_zeros(const nb__node *n) {
+    double value;
+    return nb__splat_value(n, &value) && value == 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------ memory and steps */
+
+void nb__row_major(nb__node *n) {
+    int64_t s = 1;
+    for (int i = (int)n->shape.rank - 1; i >= 0; i--) {
+        n->stride[i] = s;
+        s *= n->shape.size[i] > 0 ? n->shape.size[i] : 1;
+    }
+}
+
+nb_array nb__array_of(const nb_program *p, int node) {
+    const nb__node *n = &p->node[node];
+    nb_array        a = {.dtype = n->dtype, .rank = (int)n->shape.rank};
+    memcpy(a.shape, n->shape.size, sizeof a.shape);
+    memcpy(a.stride, n->stride, sizeof a.stride);
+    return a;
+}
+
+int nb__member(const nb_program *p, const nb__step *s, int i) {
+    int of = nb__is_view(&p->node[i]) ? p->node[i].base : i;
+    for (int k = 0; k < s->n_nodes; k++)
+        if (s->node[k] == of) return k;
+    return -1;
+}
