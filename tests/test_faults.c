@@ -5,6 +5,8 @@
 
 #include "test.h"
 
+#include "core.h"
+
 typedef struct faulty {
     int64_t calls, fail_at;
     bool    for_ever;
@@ -99,6 +101,77 @@ static bool train_on_text(nb_context *nb, const char *path) {
     good = good && (before.has_run = nb_run(p));
     nb_program_free(p);
     if (good) nb_net_free(net); /* else its tensors are looked at */
+    return good && !nb_error(nb);
+}
+
+/* Convolutions by products and by tiles of 2x2 pixels, and a causal attention: [N,2,12,12] to [N,18,12]. */
+static nb_tensor *special(nb_tensor *x, nb_list w) {
+    nb_tensor *y = nb_relu(nb_conv2d(x, nb_mul(w.at[0], w.at[1]), NULL, NULL));
+    y = nb_relu(nb_conv2d(y, w.at[2], NULL, &(nb_conv2d_options){.padding = {1, 1}}));
+    y = nb_reshape(nb_avg_pool2d(y, &(nb_pool2d_options){.size = {2, 6}}), nb_shape(nb_shape_of(x).size[0], 18, 12));
+    return nb_attention(y, nb_tanh(y), y, &(nb_attention_options){.causal = true});
+}
+
+static nb_list special_weights(nb_context *nb) {
+    return nb_list_of(nb, nb_param(nb, "w", nb_normal(nb, NB_F32, nb_shape(16, 2, 1, 1), 0, 1)),
+                      nb_param(nb, "scale", nb_normal(nb, NB_F32, nb_shape(16, 1, 1, 1), 0, 1)),
+                      nb_param(nb, "v", nb_normal(nb, NB_F32, nb_shape(18, 16, 3, 3), 0, 0.1)));
+}
+
+/* The kernels this is about are there. */
+static void expect_special(nb_program *p) {
+    static const char *const wanted[] = {"winograd", "conv2d product", "matmul of triangles"};
+    nb_program_info          info = nb_program_describe(p);
+    if (getenv("NABLA_KERNELS")) return;
+    for (int k = 0; k < 3; k++) {
+        int found = 0;
+        for (int i = 0; i < info.calls; i++) found += strstr(nb_program_call(p, i).kernel, wanted[k]) != NULL;
+        if (!found) fail_msg("no call of %s", wanted[k]);
+    }
+}
+
+static nb_tensor *images(nb_context *nb) {
+    static float data[8 * 2 * 12 * 12];
+    uint64_t     seed = 5;
+    nb_tensor   *x = nb_input(nb, "x", NB_F32, nb_shape(8, 2, 12, 12));
+    for (size_t i = 0; i < sizeof data / sizeof *data; i++) data[i] = (float)next_real(&seed);
+    nb_set(x, data, sizeof data);
+    return x;
+}
+
+static bool train_special(nb_context *nb, const char *path) {
+    (void)path;
+    nb_list    w = special_weights(nb);
+    nb_tensor *x = images(nb);
+    nb_list    step = nb_update(nb_sgd(w, 0.01, NULL), nb_mean(nb_square(special(x, w)), nb_axes(), false));
+    remember(nb);
+    nb_program *p = nb_compile(nb, step);
+    bool        good = before.has_run = nb_run(p);
+    good = good && nb_run(p);
+    if (good) expect_special(p);
+    nb_program_free(p);
+    return good && !nb_error(nb);
+}
+
+/* At rest: in blocks, with weights that last and are prepared, also in a context beside. */
+static bool rest_special(nb_context *nb, const char *path) {
+    (void)path;
+    nb->block_items = 5;
+    nb_list     w = special_weights(nb);
+    nb_tensor  *x = images(nb);
+    nb_program *p = nb_compile(nb, nb_list_of(nb, special(x, w)));
+    float       scale[16] = {1, 2, 3};
+    bool        good = nb_run(p) && nb_set(w.at[1], scale, sizeof scale) && nb_run(p);
+    if (!good) return false;
+    expect_special(p);
+    assert_true(nb_program_describe(p).blocks == 2 && nb_program_describe(p).lasting_bytes > 0);
+    nb_context *other = nb_open(&(nb_options){.allocator = &nb->allocator, .kernels = nb_kernels(nb)});
+    nb_tensor  *own = other ? images(other) : NULL;
+    nb_program *q = other ? nb_program_share(other, p, nb_list_of(nb, x), nb_list_of(other, own)) : NULL;
+    good = q && nb_run(q);
+    if (good) assert_memory_equal(nb_data(nb_output(p, 0)), nb_data(nb_output(q, 0)), nb_bytes(nb_output(p, 0)));
+    if (!good && !nb_error(nb)) nb_fail(nb, NB_NO_MEMORY, "%s", other && nb_error(other) ? nb_error(other) : "no context");
+    nb_close(other);
     return good && !nb_error(nb);
 }
 
@@ -236,6 +309,8 @@ static void fail_each(scenario *run, const char *name) {
 
 static void test_training(void **state) { (void)state, fail_each(train_a_net, "training"); }
 static void test_text(void **state) { (void)state, fail_each(train_on_text, "training on text"); }
+static void test_special(void **state) { (void)state, fail_each(train_special, "training with special kernels"); }
+static void test_rest(void **state) { (void)state, fail_each(rest_special, "a net at rest"); }
 static void test_files(void **state) { (void)state, fail_each(save_and_load, "saving and loading"); }
 static void test_define_by_run(void **state) { (void)state, fail_each(define_by_run, "define-by-run"); }
 static void test_gradcheck(void **state) { (void)state, fail_each(check_gradients, "gradient checks"); }
@@ -247,7 +322,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_training),      cmocka_unit_test(test_text),      cmocka_unit_test(test_files),
         cmocka_unit_test(test_define_by_run), cmocka_unit_test(test_gradcheck), cmocka_unit_test(test_nets),
-        cmocka_unit_test(test_batches),       cmocka_unit_test(test_look),
+        cmocka_unit_test(test_batches),       cmocka_unit_test(test_look),      cmocka_unit_test(test_special),
+        cmocka_unit_test(test_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
