@@ -4,6 +4,7 @@
  * over the tile (kernels/isa/), so that what lies between them stays in the L1 cache. What lies in memory as the tile does is read and
  * written in place; anything else is copied into a row first, or out of one at the end. A tile has whole rows where rows are reduced; sums over
  * columns or over everything are gathered by groups of tiles and put together at the end, in the order of the groups. */
+#include "numbers.h"
 #include "region.h"
 
 #include <string.h>
@@ -15,6 +16,8 @@ typedef struct job {
     const nb__call        *call;
     char                  *scratch;
 } job;
+
+enum { LINE = 64 }; /* bytes of the caches */
 
 /* A tile: elements first .. first + n - 1 of the full space, the same in rows, and where the values are that were computed. */
 typedef struct tile {
@@ -149,6 +152,18 @@ static void gather(const nb__region_plan *r, const nb__region_array *a, const nb
     else nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, row);
 }
 
+/* Of what the next tile reads the part of one pass. The processor foresees how a loop goes on, but not what comes after loops over what is in the
+ * cache: memory would rest meanwhile. (Always inline: GCC takes a function that only fetches for one that does nothing, and leaves the call out.) */
+static inline __attribute__((always_inline)) void fetch_ahead(const tile *t, int pass) {
+    const nb__region_plan *r = t->job->region;
+    for (int i = 0; i < r->n_in; i++) {
+        if (!r->array[i].is_fetched) continue;
+        int64_t     bytes = t->n[NB__FULL] * r->array[i].size, lines = divide_up(bytes, LINE), end = lines * (pass + 1) / r->n_passes;
+        const char *next = (const char *)t->value[i] + bytes;
+        for (int64_t line = lines * pass / r->n_passes; line < end; line++) __builtin_prefetch(next + line * LINE);
+    }
+}
+
 static void run_tile(tile *t) {
     const nb__region_plan *r = t->job->region;
     const nb__call        *call = t->job->call;
@@ -170,8 +185,9 @@ static void run_tile(tile *t) {
         else
             gather(r, a, array, t->first[a->part], t->n[a->part], *at = t->rows + a->row);
     }
-    for (int k = 0; k < r->n_instructions; k++) {
+    for (int k = 0, pass = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
+        if (r->n_passes && nb__is_pass(ins)) fetch_ahead(t, pass++);
         void *y = t->value[r->n_in + k] = nb__writes_in_place(r, ins) ? out[ins->store] : t->rows + r->value_row[k];
         run_instruction(t, k, y);
     }

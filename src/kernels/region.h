@@ -19,6 +19,7 @@ typedef struct nb__region_array {
     bool     is_one;              /* operand: a single element that chains read as a number */
     bool     is_fixed;            /* operand: its memory is what each tile reads: a single element, or a row that chains read row by row */
     bool     streams;             /* result: too large for the caches, and written past them */
+    bool     is_fetched;          /* operand: comes from memory, and is fetched a tile ahead */
     int      size;                /* bytes of an element */
     int64_t  stride[NB_MAX_RANK]; /* in the space of its part */
     size_t   row;                 /* offset in a thread's scratch, when not in place */
@@ -51,6 +52,7 @@ typedef struct nb__region_plan {
     int                     n_moving, *moving;   /* arrays to be found or copied for each tile */
     int                     n_leaving, *leaving; /* instructions whose result is copied out of a row */
     bool                    streams;             /* some result does */
+    int                     n_passes;            /* instructions that go over all of a tile, if operands are fetched; else 0 */
     bool                    needs_index;         /* some array that moves is not dense */
     nb__region_sum         *sum;
     nb__chain              *chain;
@@ -69,6 +71,12 @@ static inline bool nb__writes_in_place(const nb__region_plan *r, const nb__instr
 /* Whether it does so past the caches. */
 static inline bool nb__streams(const nb__region_plan *r, const nb__instruction *ins) {
     return r->streams && nb__writes_in_place(r, ins) && r->array[r->n_in + ins->store].streams;
+}
+
+/* Whether an instruction goes over all elements of a tile, and not over one for each row only. */
+static inline bool nb__is_pass(const nb__instruction *ins) {
+    if (ins->row == NB__CHAIN_STEP || ins->row == NB__CHAIN_KEEP) return false;
+    return ins->part == NB__FULL || ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN;
 }
 
 /* region_copy.c. There is room for twice as many instructions as `what` has, and one for each of its operands. */

@@ -326,6 +326,18 @@ static bool reads_once(const nb__region_plan *r) {
     return large == 1;
 }
 
+/* Operands of rows that are read several times, and that no cache holds, are fetched a tile ahead. A single one the processor foresees. */
+static void find_fetched(nb__region_plan *r, const nb__call *call) {
+    int n = 0;
+    for (int i = 0; i < r->n_in; i++) {
+        nb__region_array *a = &r->array[i];
+        a->is_fetched = a->part == NB__FULL && a->dense && !a->is_fixed && nb__array_bytes(&call->c.in[i]) >= NB__LARGE;
+        n += a->is_fetched;
+    }
+    if (n > 1 && r->row > 1)
+        for (int k = 0; k < r->n_instructions; k++) r->n_passes += nb__is_pass(&r->instruction[k]);
+}
+
 /* What there is to do for each tile. */
 static void list_work(nb__region_plan *r) {
     for (int i = 0; i < r->n_in + r->n_out; i++) {
@@ -394,6 +406,7 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
         for (int64_t tile = TILE; (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
             tile /= 2;
     if (is_better_by_rows(r)) lay_out(r, call, what->fresh, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
+    find_fetched(r, call);
     list_work(r);
     r->partial_at = (size_t)threads * r->thread_bytes;
     place_sums(r);
