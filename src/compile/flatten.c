@@ -6,20 +6,18 @@
  * where W' are the rows of W in that order, and both of x's views show its memory. Sums run in another order. */
 #include "rewrite.h"
 
-/* The image that node i takes its order in memory from; -1: from none. As leader() in layout.c. */
-static int ordered_like(const nb__rewrite *r, int i) {
-    const nb__node *n = &r->old[i];
-    if (n->source != NB__COMPUTED || n->is_watched) return -1;
-    if (n->op == &nb__op_pool_take || n->op == &nb__op_avg_pool2d) return n->in[0];
-    for (int k = 0; k < n->n_in && nb__row_of(n->op) >= 0; k++)
-        if (nb__dims_equal(r->old[n->in[k]].shape, n->shape)) return n->in[k];
-    return -1;
-}
-
+/* Whether image i comes from a convolution through nothing but pools and elementwise work, which keep its order (layout.c). */
 static bool is_channels_last(const nb__rewrite *r, int i) {
-    enum { MOST = 64 };
-    for (int n = 0; i >= 0 && n < MOST; n++, i = ordered_like(r, i))
-        if (nb__is_computed(&r->old[i], &nb__op_conv2d)) return r->old[i].dtype == NB_F32;
+    enum { MOST = 128 };
+    for (int steps = 0; steps < MOST; steps++) {
+        const nb__node *n = &r->old[i];
+        if (nb__is_computed(n, &nb__op_conv2d)) return n->dtype == NB_F32;
+        bool is_pool = n->op == &nb__op_pool_take || n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d;
+        int  leader[NB__MOST_LEADERS];
+        if (n->source != NB__COMPUTED || n->is_watched || !(is_pool || nb__is_elementwise(n->op))) return false;
+        if (nb__leaders(r->old, n, leader) == 0) return false;
+        i = leader[0];
+    }
     return false;
 }
 

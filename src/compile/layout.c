@@ -42,24 +42,29 @@ static void nested_like(nb__node *n, const int *axis) {
     }
 }
 
-/* The operand whose order in memory the result of node n takes, or -1 for row-major: operators from outside may count on that. */
-static int leader(const nb_program *p, const nb__node *n) {
-    int first = -1;
-    if (n->shape.rank < 2) return -1;
-    if (n->op == &nb__op_max_pool2d_index || n->op == &nb__op_avg_pool2d || n->op == &nb__op_avg_pool2d_grad ||
-        n->op == &nb__op_sum || n->op == &nb__op_max || n->op == &nb__op_min || n->op == &nb__op_pad || n->op == &nb__op_concat)
-        return n->in[0];
-    if (n->op == &nb__op_gather || n->op == &nb__op_scatter_add || n->op == &nb__op_pool_take || n->op == &nb__op_pool_put)
-        return n->in[1]; /* the index: of a pool, as the image was */
-    if (!nb__is_elementwise(n->op)) return -1;
-    for (int k = 0; k < n->n_in; k++) {
-        const nb__node *in = &p->node[n->in[k]];
-        int             axis[NB_MAX_RANK];
-        if (!nb__dims_equal(in->shape, n->shape) || !nesting(in, axis)) continue;
+int nb__leaders(const nb__node *node, const nb__node *n, int *leader) {
+    const nb_op *op = n->op;
+    int          count = 0;
+    if (op == &nb__op_max_pool2d_index || op == &nb__op_avg_pool2d || op == &nb__op_avg_pool2d_grad || op == &nb__op_sum ||
+        op == &nb__op_max || op == &nb__op_min || op == &nb__op_pad || op == &nb__op_concat)
+        leader[count++] = n->in[0];
+    if (op == &nb__op_gather || op == &nb__op_scatter_add || op == &nb__op_pool_take || op == &nb__op_pool_put)
+        leader[count++] = n->in[1]; /* the index: of a pool, as the image was */
+    for (int k = 0; nb__is_elementwise(op) && k < n->n_in; k++)
+        if (nb__dims_equal(node[n->in[k]].shape, n->shape)) leader[count++] = n->in[k];
+    return count;
+}
+
+/* The one among the leaders of node n whose order it takes; -1: row-major. */
+static int choose_leader(const nb_program *p, const nb__node *n) {
+    int leader[NB__MOST_LEADERS], count = nb__leaders(p->node, n, leader), first = -1, axis[NB_MAX_RANK];
+    for (int k = 0; k < count; k++) {
+        const nb__node *in = &p->node[leader[k]];
+        if (n->shape.rank < 2 || in->shape.rank != n->shape.rank || !nesting(in, axis)) continue;
         bool plain = is_row_major(in);
         /* Matrices: kept ones are row-major, so that wins. Images: channels-last wins. */
-        if (n->shape.rank <= 2 ? plain : !plain) return n->in[k];
-        if (first < 0) first = n->in[k];
+        if (n->shape.rank <= 2 ? plain : !plain) return leader[k];
+        if (first < 0) first = leader[k];
     }
     return first;
 }
@@ -81,8 +86,8 @@ static void choose(const nb_program *p, nb__node *n, bool channels_last, const n
         nested_like(n, axis);
         return;
     }
-    int like = leader(p, n);
-    if (like >= 0 && p->node[like].shape.rank == n->shape.rank && nesting(&p->node[like], axis)) nested_like(n, axis);
+    int like = choose_leader(p, n);
+    if (like >= 0 && nesting(&p->node[like], axis)) nested_like(n, axis);
 }
 
 /* A row-major copy of a node. */

@@ -194,6 +194,11 @@ bool nb__find_homes(nb_program *p);
 void nb__lie_in(nb_program *p, int i, int concat, int operand);
 bool nb__lies_there(const nb_program *p, int concat, int operand); /* does the operand lie in its place? */
 
+/* layout.c: the operands, numbers in a list of nodes, of which the result of n takes the order in memory of one; how many. None
+ * of an operator from outside: it may count on rows in order. */
+enum { NB__MOST_LEADERS = 3 };
+int nb__leaders(const nb__node *node, const nb__node *n, int *leader);
+
 /* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one
  * elementwise node; an operand as an elementwise result sees it: broadcast axes have stride 0. */
 bool     nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out);
