@@ -1,7 +1,7 @@
 /* cases.c: the operator benchmarks. tools/peers/ has the same cases under the same names.
  *
- * A case makes its operands with `real`, `whole` and `yes_no`, which count their bytes, and hands its results to `results`, which counts
- * theirs: the bytes of a case are what it would have to move if everything between were kept in registers. */
+ * A case makes its operands with `real`, `whole` and `yes_no`, which count their bytes, and hands its results to `results`, which
+ * counts theirs: the bytes of a case are what it would have to move if everything between were kept in registers. */
 #include "cases.h"
 
 #include <string.h>
@@ -220,7 +220,8 @@ const bench_case bench_cases[] = {
     {"avg_pool", avg_pool, false}, {"avg_pool_both", avg_pool_both, false},
     {"adam", adam, false}, {"sgd", sgd, false},
     {"conv3", conv3, false}, {"conv3_both", conv3_both, false}, {"conv1", conv1, false}, {"conv1_both", conv1_both, false},
-    {"matmul_nn", matmul_nn, true}, {"matmul_nt", matmul_nt, true}, {"matmul_tn", matmul_tn, true}, {"matmul_tt", matmul_tt, true},
+    {"matmul_nn", matmul_nn, true}, {"matmul_nt", matmul_nt, true},
+    {"matmul_tn", matmul_tn, true}, {"matmul_tt", matmul_tt, true},
 };
 /* clang-format on */
 const int bench_case_count = sizeof bench_cases / sizeof *bench_cases;

@@ -208,7 +208,8 @@ static void print_text(const settings *s, const result *r, const surroundings *e
     printf("digest %s\n", r->digest);
 }
 
-/* From the start of a process to the end of its first training step: this program runs itself with --first-step and waits for a line. */
+/* From the start of a process to the end of its first training step: this program runs itself with --first-step and waits for a
+ * line. */
 static void measure_start(const settings *s) {
     char   threads[16], batch[16], processor[256];
     double best = INFINITY, rss_mb = 0;

@@ -1,8 +1,8 @@
 /* operators.c: rates of single operators, each as a compiled program, beside what the machine can do.
  *
- * A line for each case and size: milliseconds, GB/s by the bytes that must move at least, GFLOP/s of contractions, and the share of a
- * plain copy of as many elements, or of the arithmetic peak. With --turns it waits for orders, so that it can take turns with peers:
- * "CASE SIZE" makes a program ready, an empty line measures it. */
+ * A line for each case and size: milliseconds, GB/s by the bytes that must move at least, GFLOP/s of contractions, and the share
+ * of a plain copy of as many elements, or of the arithmetic peak. With --turns it waits for orders, so that it can take turns
+ * with peers: "CASE SIZE" makes a program ready, an empty line measures it. */
 #include "cases.h"
 #include "clock.h"
 #include "machine.h"
@@ -39,9 +39,11 @@ static const char usage[] = "usage: operators [options]\n"
 static settings read_options(int argc, char **argv) {
     /* clang-format off */
     static const struct option known[] = {
-        {"only", required_argument, NULL, 'o'},   {"size", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
-        {"blocks", required_argument, NULL, 'b'}, {"json", no_argument, NULL, 'j'},       {"turns", no_argument, NULL, 'u'},
-        {"list", no_argument, NULL, 'l'},         {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+        {"only", required_argument, NULL, 'o'},    {"size", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 't'}, {"blocks", required_argument, NULL, 'b'},
+        {"json", no_argument, NULL, 'j'},          {"turns", no_argument, NULL, 'u'},
+        {"list", no_argument, NULL, 'l'},          {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     settings s = {.threads = 1, .blocks = BLOCKS};
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (c) {

@@ -75,7 +75,8 @@ static bool has_shape(const nb_tensor *t, nb_dims shape) {
     return !memcmp(&own, &shape, sizeof shape);
 }
 
-/* Has it the shape of a parameter, or of its transposed? Then it is (part of) a gradient, which is counted with the parameters. */
+/* Has it the shape of a parameter, or of its transposed? Then it is (part of) a gradient, which is counted with the
+ * parameters. */
 static bool is_gradient(const nb_tensor *t, nb_list parameters) {
     nb_dims own = nb_shape_of(t);
     if (own.rank < 2) return false;

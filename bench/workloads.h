@@ -27,9 +27,9 @@ nb_tensor *workload_labels(nb_context *nb, const workload *w, int batch);
 nb_tensor    *workload_loss(const workload *w, nb_net *net, nb_tensor *x, nb_tensor *y, nb_mode mode);
 nb_optimizer *workload_optimizer(const workload *w, nb_net *net);
 
-/* What a program costs at least: the multiplications and additions of its contractions, and one pass over memory: what a contraction reads or
- * writes is written once and read once, however often it is used; parameters are read, and in training written, together with the
- * optimiser's `slots` values for each and their gradient; slots -1: inference. */
+/* What a program costs at least: the multiplications and additions of its contractions, and one pass over memory: what a
+ * contraction reads or writes is written once and read once, however often it is used; parameters are read, and in training
+ * written, together with the optimiser's `slots` values for each and their gradient; slots -1: inference. */
 typedef struct workload_floor {
     double flops, bytes;
 } workload_floor;

@@ -38,8 +38,9 @@ static void add_live(const nb_buffer_info *list, int n, int call, double *forwar
 
 static plan make_plan(const cli_step *s, nb_list state, const nb_buffer_info *list, int n) {
     nb_program_info info = nb_program_describe(s->program);
-    plan            p = {
-                   .workspace = (double)info.workspace_bytes, .scratch = (double)info.scratch_bytes, .lasting = (double)info.lasting_bytes};
+    plan            p = {.workspace = (double)info.workspace_bytes,
+                         .scratch = (double)info.scratch_bytes,
+                         .lasting = (double)info.lasting_bytes};
     for (int i = 0; i < n; i++) {
         double bytes = (double)list[i].bytes;
         if (list[i].place == NB_IN_OUTPUT) p.outputs += bytes;

@@ -1,10 +1,10 @@
 /* micro.c: a whole autograd engine on single numbers, and a net that it trains. Nothing of Nabla is used here; Nabla is this idea
  * for arrays, with derivatives that are graphs themselves.
  *
- * The idea. Every number remembers which numbers it was made from (its parents), and the derivative of itself by each of them (the
- * local derivatives, known the moment it is made). The derivative of the last number by any other is the sum, over all paths between
- * the two, of the products of the local derivatives along the path: the chain rule. One walk from the last number back to the first
- * does all these sums together. */
+ * The idea. Every number remembers which numbers it was made from (its parents), and the derivative of itself by each of them
+ * (the local derivatives, known the moment it is made). The derivative of the last number by any other is the sum, over all paths
+ * between the two, of the products of the local derivatives along the path: the chain rule. One walk from the last number back to
+ * the first does all these sums together. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,9 +40,9 @@ static value *add(tape *t, value *a, value *b) { return make(t, a->data + b->dat
 static value *mul(tape *t, value *a, value *b) { return make(t, a->data * b->data, a, b->data, b, a->data); }
 static value *relu(tape *t, value *a) { return make(t, fmax(a->data, 0), a, a->data > 0, NULL, 0); }
 
-/* All values that `last` depends on, children before their parents. The walk goes deep first, but by a loop, not by recursion: `child`
- * leads back to where it came from, so that a chain of a million values needs no deep stack. A value is put in front once all its
- * parents are in the list: so it comes before them, and after everything that was made from it. */
+/* All values that `last` depends on, children before their parents. The walk goes deep first, but by a loop, not by recursion:
+ * `child` leads back to where it came from, so that a chain of a million values needs no deep stack. A value is put in front once
+ * all its parents are in the list: so it comes before them, and after everything that was made from it. */
 static value *sort(value *last) {
     value *order = NULL, *v = last;
     v->child = NULL;

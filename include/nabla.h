@@ -199,8 +199,8 @@ NB_API void nb_next_step(nb_context *nb);
 
 typedef struct nb_compile_options {
     bool        check_finite; /* NaN or infinity in results and watched tensors fails the run before any assign, and is located */
-    const char *passes;       /* all, none, some of "simplify,algebra,lasting,blocks,triangles,layout,fuse,memory"; NULL: NABLA_PASSES, else
-                                 all */
+    const char *passes;       /* all, none, some of "simplify,algebra,lasting,blocks,triangles,layout,fuse,memory"; NULL: the
+                                 environment's NABLA_PASSES, else all */
 } nb_compile_options;
 
 /* Compiles the graph below the roots (results and assigns) into a program that can be run again and again without allocation.

@@ -1,5 +1,6 @@
 #!/bin/bash
-# The command as a user types it: exit codes, messages, files, and the promise that a run that was broken off ends as one that was not.
+# The command as a user types it: exit codes, messages, files, and the promise that a run that was broken off ends as one that
+# was not.
 cd "$(dirname "$0")/.." || exit 2
 build=${BUILD:-build}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
@@ -179,7 +180,9 @@ says 2 'not a safetensors file' eval idx.c
 says 0 'linear' summary a
 train 0 '"digest"' -e 3 --json -o a --force
 same 'one line of JSON' 1 "$(echo "$out" | wc -l)"
-for key in accuracy loss seconds images_per_second steps resumed_step digest; do ok "$key in JSON" grep -q "\"$key\": " <(echo "$out"); done
+for key in accuracy loss seconds images_per_second steps resumed_step digest; do
+    ok "$key in JSON" grep -q "\"$key\": " <(echo "$out")
+done
 ok 'three plain lines of progress' test "$(grep -c '^epoch [123]/3  loss ' err)" = 3
 wanted=$(echo "$out" | digest)
 train 0 "$wanted" -e 3 --json -q -o t1 -t 1
@@ -206,7 +209,11 @@ for every in 5 100000; do # steps between checkpoints: a few; an epoch's end com
     rm -rf k
     kills=0
     for try in 1 2 3 4 5 6; do
-        if [ -e k/settings.json ]; then set -- train --resume k -t $((try % 2 + 1)); else set -- train --data d --net "$net" -e 40 --save-every $every -o k; fi
+        if [ -e k/settings.json ]; then
+            set -- train --resume k -t $((try % 2 + 1))
+        else
+            set -- train --data d --net "$net" -e 40 --save-every $every -o k
+        fi
         "$nabla" "$@" --json -q >out 2>/dev/null &
         pid=$!
         sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
@@ -320,7 +327,8 @@ bad 'a label out of range' 'label' "printf '\\310' | dd of=t10k-labels-idx1-ubyt
 bad 'a gzip file that is none' "$images" "mv $images $images.gz"
 bad 'a gzip file that is cut' "$images" "gzip $images; truncate -s 20000 $images.gz"
 bad 'a damaged gzip file' "$images" "gzip $images; printf 'xxxx' | dd of=$images.gz bs=1 seek=9000 conv=notrunc 2>/dev/null"
-bad 'images of two sizes' '8x8' "printf '\\0\\0\\0\\004\\0\\0\\0\\020' | dd of=t10k-images-idx3-ubyte bs=1 seek=8 conv=notrunc 2>/dev/null"
+bad 'images of two sizes' '8x8' \
+    "printf '\\0\\0\\0\\004\\0\\0\\0\\020' | dd of=t10k-images-idx3-ubyte bs=1 seek=8 conv=notrunc 2>/dev/null"
 rm -rf good
 cp -r d good
 gzip good/*

@@ -1,4 +1,5 @@
-// cxx_train.cpp: everything is usable from C++17: trains a small net with a layer, a loss, an optimiser and an operator of its own.
+// cxx_train.cpp: everything is usable from C++17: trains a small net with a layer, a loss, an optimiser and an operator of its
+// own.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

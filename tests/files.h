@@ -79,8 +79,9 @@ static inline void faulty_free(void *user, void *p) {
     free(p);
 }
 
-/* Runs a scenario in a context of its own with the 1st, 2nd, 3rd ... allocation failing, until it needs no more. The scenario must say
- * false then and the context have the error, unless it could do without; nothing may leak. after_fault is called each time. */
+/* Runs a scenario in a context of its own with the 1st, 2nd, 3rd ... allocation failing, until it needs no more. The scenario
+ * must say false then and the context have the error, unless it could do without; nothing may leak. after_fault is called each
+ * time. */
 static inline void for_each_fault(bool (*scenario)(nb_context *nb), void (*after_fault)(void)) {
     for (int for_ever = 0; for_ever < 2; for_ever++) {
         for (int64_t n = 1;; n++) {

@@ -1,8 +1,9 @@
 /* random_graph.h: random graphs for test_random_graphs.c.
  *
- * A graph grows by the operators' own samples, so a new operator takes part without an edit here, and by the structures of real nets
- * (random_structures.h). What either asks for as operands is made of nodes that are there already, brought to the wanted shape by views and into
- * the wanted range by bounded functions. Operators that jump (floor, comparisons) get operands that have the same bits on both sides. */
+ * A graph grows by the operators' own samples, so a new operator takes part without an edit here, and by the structures of real
+ * nets (random_structures.h). What either asks for as operands is made of nodes that are there already, brought to the wanted
+ * shape by views and into the wanted range by bounded functions. Operators that jump (floor, comparisons) get operands that have
+ * the same bits on both sides. */
 #ifndef RANDOM_GRAPH_H
 #define RANDOM_GRAPH_H
 
@@ -224,8 +225,8 @@ static void add_updates(builder *b, nb_tensor *loss, nb_tensor **root, int *n) {
     for (int i = 0; i < update.n && *n < MAX_ROOTS; i++) root[(*n)++] = update.at[i];
 }
 
-/* Grows a graph. Its roots: some nodes, gradients of a sum of them for leaves and parameters, the sum, second derivatives at times, and
- * assigns. At times a view of a root, and one root twice. Or one of items that keep apart. */
+/* Grows a graph. Its roots: some nodes, gradients of a sum of them for leaves and parameters, the sum, second derivatives at
+ * times, and assigns. At times a view of a root, and one root twice. Or one of items that keep apart. */
 static nb_list build(builder *b, bool assigns) {
     if (chance(b, 0.2)) return build_items(b);
     nb_context *nb = b->nb;

@@ -1,5 +1,5 @@
-/* random_items.h: random graphs of a batch whose items keep apart, as nets at rest: programs of these run in blocks (blocks.c). Part of
- * random_graph.h. Some join their items after all: then the program runs as a whole. */
+/* random_items.h: random graphs of a batch whose items keep apart, as nets at rest: programs of these run in blocks (blocks.c).
+ * Part of random_graph.h. Some join their items after all: then the program runs as a whole. */
 
 /* As [N,...], whatever it was: but for what items were cut from. */
 static nb_tensor *by_items(const builder *b, nb_tensor *x) {

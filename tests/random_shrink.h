@@ -1,5 +1,5 @@
-/* random_shrink.h: makes a graph that fails smaller, for test_random_graphs.c: fewer roots, and inner nodes replaced by inputs that hold
- * what the reference computed there, as long as it still fails. */
+/* random_shrink.h: makes a graph that fails smaller, for test_random_graphs.c: fewer roots, and inner nodes replaced by inputs
+ * that hold what the reference computed there, as long as it still fails. */
 #ifndef RANDOM_SHRINK_H
 #define RANDOM_SHRINK_H
 
@@ -132,9 +132,9 @@ static instance instantiate(nb_context *nb, const recipe *r, bool all, double no
     return g;
 }
 
-/* What the reference is off by when every value is: an unlucky graph (a kink, a pole, a sum that cancels) enlarges rounding errors. In
- * stochastic arithmetic as in Vignes, A stochastic arithmetic for reliable scientific computation, 1993. At least eps: operands are of
- * size 1. */
+/* What the reference is off by when every value is: an unlucky graph (a kink, a pole, a sum that cancels) enlarges rounding
+ * errors. In stochastic arithmetic as in Vignes, A stochastic arithmetic for reliable scientific computation, 1993. At least eps:
+ * operands are of size 1. */
 static void find_own_error(nb_context *reference, const recipe *r, int runs, double eps, const results *want, own_error *own) {
     static results off;
     own->is_known = true;

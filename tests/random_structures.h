@@ -35,7 +35,8 @@ static nb_tensor *something(builder *b) {
     return operand(b, some_shape(b, 1 + (int)below(b, 4)));
 }
 
-/* Softmax and its kin, and norms, along one axis or the last ones, with what makes up their chains of reductions and elementwise work. */
+/* Softmax and its kin, and norms, along one axis or the last ones, with what makes up their chains of reductions and elementwise
+ * work. */
 static nb_tensor *rows(builder *b) {
     nb_tensor *x = something(b);
     int64_t    axis = chance(b, 0.6) ? x->shape.rank - 1 : below(b, x->shape.rank);

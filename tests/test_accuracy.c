@@ -1,6 +1,6 @@
-/* test_accuracy.c: the errors of the vector functions of every instruction set in units in the last place (ulp), against the formulas in
- * double. LONG=1 goes through every float for those that promise a bound over all floats; else one in so many, and all floats around
- * the hard places. NABLA_ULP_ROW=sin measures one of them alone, NABLA_ULP_STEP=1 with every float. */
+/* test_accuracy.c: the errors of the vector functions of every instruction set in units in the last place (ulp), against the
+ * formulas in double. LONG=1 goes through every float for those that promise a bound over all floats; else one in so many, and
+ * all floats around the hard places. NABLA_ULP_ROW=sin measures one of them alone, NABLA_ULP_STEP=1 with every float. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -43,8 +43,8 @@ static const struct {
 #undef ROW
 };
 
-/* Largest errors allowed, in ulp; and an absolute error that is allowed anyway, as a part of |x|: 1 + erf(x / sqrt 2) and its like cancel
- * far out, where x times it is next to nothing. `promised`: over all floats. */
+/* Largest errors allowed, in ulp; and an absolute error that is allowed anyway, as a part of |x|: 1 + erf(x / sqrt 2) and its
+ * like cancel far out, where x times it is next to nothing. `promised`: over all floats. */
 static const struct bound {
     int    row;
     double ulps, absolute;

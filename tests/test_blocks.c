@@ -1,4 +1,5 @@
-/* test_blocks.c: large batches whose items keep apart run in blocks: the same results, whatever the operators; and where items meet, as a whole. */
+/* test_blocks.c: large batches whose items keep apart run in blocks: the same results, whatever the operators; and where items
+ * meet, as a whole. */
 #include "test.h"
 
 enum { N = 333 };
@@ -67,7 +68,8 @@ static void test_same_results(void **unused) {
         nb_tensor  *x = fill(image(nb), 7), *scores = classify(nb, x), *attended = attend(nb, x);
         nb_list     roots = nb_list_of(nb, scores, attended, nb_argmax(scores, 1, false), nb_square(x),
                                        nb_max(nb_cumsum(attended, 1), nb_axes(1), true));
-        nb_program *p = compile(nb, roots, "all"), *q = compile(nb, roots, "simplify,algebra,lasting,triangles,layout,fuse,memory");
+        nb_program *p = compile(nb, roots, "all");
+        nb_program *q = compile(nb, roots, "simplify,algebra,lasting,triangles,layout,fuse,memory");
         assert_true(nb_program_describe(p).blocks > 2 && nb_program_describe(q).blocks == 1);
         assert_true(N % nb_program_describe(p).blocks != 0); /* the last block overlaps the one before */
         assert_true(2 * nb_program_describe(p).workspace_bytes < nb_program_describe(q).workspace_bytes);

@@ -1,5 +1,5 @@
-/* test_chains.c: chains of instructions (fused.def) give the bits of the rows one after the other, sums of rows but for their rounding, and are only
- * made where they may be. */
+/* test_chains.c: chains of instructions (fused.def) give the bits of the rows one after the other, sums of rows but for their
+ * rounding, and are only made where they may be. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,7 +68,8 @@ static int write_out(int k, nb__region *r) {
 
 static float operand[16][MOST], result[8][MOST], expected[NB__CHAIN_VALUES][MOST];
 
-/* Arrays of the cases: [rows,n] within rows of `pitch` elements. Bit m of ones: operand m is one element; of row_ones: one for each row. */
+/* Arrays of the cases: [rows,n] within rows of `pitch` elements. Bit m of ones: operand m is one element; of row_ones: one for
+ * each row. */
 typedef struct cut {
     int64_t  rows, n, pitch;
     unsigned ones, row_ones;
@@ -158,8 +159,8 @@ static void check(nb_context *nb, const nb__isa *isa, int k, cut c) {
         bool good = r.instruction[i].row == NB__SUM ? are_sums(out[s].data, expected[r.instruction[i].in[0] - r.n_in], c)
                                                     : is_as_expected(out[s].data, expected[i], before, c);
         if (!good)
-            fail_msg("%s, %s, %d rows of %d, ones %#x, %#x: result %d", patterns[k].name, isa->name, (int)c.rows, (int)c.n, c.ones,
-                     c.row_ones, s);
+            fail_msg("%s, %s, %d rows of %d, ones %#x, %#x: result %d", patterns[k].name, isa->name, (int)c.rows, (int)c.n,
+                     c.ones, c.row_ones, s);
     }
     nb_free(nb, scratch);
     nb_free(nb, plan.state);
@@ -284,7 +285,8 @@ static void only_where_it_may(void **state) {
     (void)state;
     const nb__instruction product = {.row = NB__ROW_mul, .in = {0, 1, -1}, .store = -1},
                           other = {.row = NB__ROW_abs, .in = {3, -1, -1}, .store = 1};
-    nb__instruction list[4] = {product, {.row = NB__ROW_mul, .in = {2, 3, -1}, .store = -1}, other, {.row = NB__ROW_add, .in = {5, 4, -1}, .store = 0}};
+    nb__instruction list[4] = {
+        product, {.row = NB__ROW_mul, .in = {2, 3, -1}, .store = -1}, other, {.row = NB__ROW_add, .in = {5, 4, -1}, .store = 0}};
     assert_int_equal(chains_of(list, 4, NB_F32), 0); /* a result is written in between */
     list[2].store = -1;
     assert_int_equal(chains_of(list, 4, NB_F32), 1);
@@ -320,7 +322,8 @@ static void not_when_needed_before(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(rows), cmocka_unit_test(parts_of_rows), cmocka_unit_test(each_is_found),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits),         cmocka_unit_test(rows),
+                                       cmocka_unit_test(parts_of_rows),     cmocka_unit_test(each_is_found),
                                        cmocka_unit_test(only_where_it_may), cmocka_unit_test(not_when_needed_before)};
     return cmocka_run_group_tests_name("chains", tests, NULL, NULL);
 }

@@ -113,7 +113,8 @@ static void test_kept_and_read(void **state) {
     for (int i = 0; i < 12; i++) v[i] = 0.1f * (float)i;
     nb_tensor  *x = nb_param(nb, "x", nb_from(nb, NB_F32, nb_shape(6, 2), v)), *y = nb_tanh(x);
     nb_tensor  *chain = nb_exp(nb_sub(nb_number(nb, 1), nb_square(y)));
-    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_concat(nb_list_of(nb, y, y), 1), nb_exp(nb_neg(chain)), nb_sum(chain, nb_axes(1), false)));
+    nb_program *p = nb_compile(
+        nb, nb_list_of(nb, nb_concat(nb_list_of(nb, y, y), 1), nb_exp(nb_neg(chain)), nb_sum(chain, nb_axes(1), false)));
     assert_true(nb_run(p));
     const float *joined = nb_data(nb_output(p, 0));
     for (int i = 0; i < 24; i++) {
@@ -305,8 +306,8 @@ static void test_released_long_ago(void **state) {
     nb_close(nb);
 }
 
-/* A value that a fused step writes with gaps (into its stretch of a concat) and reads itself: its row in scratch memory lasts until it is
- * written. */
+/* A value that a fused step writes with gaps (into its stretch of a concat) and reads itself: its row in scratch memory lasts
+ * until it is written. */
 static void test_written_after_its_readers(void **state) {
     (void)state;
     static const char *const kernels[] = {"reference", NULL};
@@ -315,9 +316,11 @@ static void test_written_after_its_readers(void **state) {
     for (int k = 0; k < 2; k++) {
         nb_context *nb = nb_open(&(nb_options){.kernels = kernels[k]});
         nb_tensor  *x = nb_input(nb, "x", NB_F32, nb_shape(4, 5)), *side = nb_input(nb, "side", NB_F32, nb_shape(4, 3));
-        nb_tensor  *t = nb_tanh(x), *joined = nb_concat(nb_list_of(nb, side, t), 1), *w = nb_input(nb, "w", NB_F32, nb_shape(4, 8));
+        nb_tensor  *t = nb_tanh(x), *joined = nb_concat(nb_list_of(nb, side, t), 1);
+        nb_tensor  *w = nb_input(nb, "w", NB_F32, nb_shape(4, 8));
         nb_tensor  *slope = nb_mul(x, nb_sub(nb_number(nb, 1), nb_square(t)));
-        nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(nb_mul(nb_slice(joined, 1, 2, 8, 1), nb_slice(w, 1, 2, 8, 1)), nb_axes(), false), slope));
+        nb_program *p = nb_compile(
+            nb, nb_list_of(nb, nb_sum(nb_mul(nb_slice(joined, 1, 2, 8, 1), nb_slice(w, 1, 2, 8, 1)), nb_axes(), false), slope));
         nb_set(x, data, 20 * sizeof *data);
         nb_set(side, data, 12 * sizeof *data);
         nb_set(w, data + 3, 32 * sizeof *data);
@@ -353,9 +356,11 @@ static void test_rows_again(void **state) {
 static void test_made_of_what_is_read(void **state) {
     (void)state;
     nb_context *nb = nb_open(NULL);
-    nb_tensor *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1)), *w = nb_param(nb, "w", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1));
+    nb_tensor  *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1));
+    nb_tensor  *w = nb_param(nb, "w", nb_normal(nb, NB_F32, nb_shape(64, 64), 0, 1));
     for (int square = 0; square < 2; square++) {
-        nb_tensor  *y = nb_relu(square ? nb_square(x) : nb_mul(x, nb_number(nb, 2))), *loss = nb_sum(nb_matmul(y, w), nb_axes(0, 1), false);
+        nb_tensor *y = nb_relu(square ? nb_square(x) : nb_mul(x, nb_number(nb, 2)));
+        nb_tensor *loss = nb_sum(nb_matmul(y, w), nb_axes(0, 1), false);
         nb_list     gradients = nb_grads(loss, NULL, nb_list_of(nb, x));
         nb_program *p = nb_compile(nb, nb_list_of(nb, loss, gradients.at[0]));
         int         found = 0;
@@ -437,8 +442,10 @@ static void test_shifted_rows(void **state) {
 static void test_images_that_leave(void **state) {
     (void)state;
     nb_context *nb = nb_open(NULL);
-    nb_tensor  *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(4, 8, 6, 6), 0, 1)), *bias = nb_param(nb, "b", nb_zeros(nb, NB_F32, nb_shape(8)));
-    nb_tensor  *w[2] = {nb_param(nb, "w1", nb_normal(nb, NB_F32, nb_shape(8, 8, 1, 1), 0, 1)), nb_param(nb, "w3", nb_normal(nb, NB_F32, nb_shape(8, 8, 3, 3), 0, 1))};
+    nb_tensor  *x = nb_param(nb, "x", nb_normal(nb, NB_F32, nb_shape(4, 8, 6, 6), 0, 1));
+    nb_tensor  *bias = nb_param(nb, "b", nb_zeros(nb, NB_F32, nb_shape(8)));
+    nb_tensor *w[2] = {nb_param(nb, "w1", nb_normal(nb, NB_F32, nb_shape(8, 8, 1, 1), 0, 1)),
+                       nb_param(nb, "w3", nb_normal(nb, NB_F32, nb_shape(8, 8, 3, 3), 0, 1))};
     for (int i = 0; i < 2; i++) {
         nb_tensor  *y = nb_conv2d(x, w[i], NULL, NULL), *z = nb_relu(nb_conv2d(x, w[i], bias, NULL));
         nb_tensor  *dy = nb_input(nb, i ? "dy3" : "dy1", NB_F32, nb_shape_of(y));
@@ -451,14 +458,30 @@ static void test_images_that_leave(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_written_after_its_readers), cmocka_unit_test(test_many_views), cmocka_unit_test(test_rows_again), cmocka_unit_test(test_made_of_what_is_read),
-        cmocka_unit_test(test_swap),           cmocka_unit_test(test_old_values),         cmocka_unit_test(test_failed_run_changes_nothing),
-        cmocka_unit_test(test_assigned_twice), cmocka_unit_test(test_update_comes_along), cmocka_unit_test(test_outputs),
-        cmocka_unit_test(test_passes),         cmocka_unit_test(test_kept_and_read), cmocka_unit_test(test_transposed_product), cmocka_unit_test(test_not_finite_is_named),
-        cmocka_unit_test(test_random),         cmocka_unit_test(test_out_of_date),
-        cmocka_unit_test(test_output_elsewhere), cmocka_unit_test(test_one_draw),         cmocka_unit_test(test_borrow),
-        cmocka_unit_test(test_misused_operators), cmocka_unit_test(test_released_long_ago), cmocka_unit_test(test_long_regions),
-        cmocka_unit_test(test_images_that_leave), cmocka_unit_test(test_shifted_rows),
+        cmocka_unit_test(test_written_after_its_readers),
+        cmocka_unit_test(test_many_views),
+        cmocka_unit_test(test_rows_again),
+        cmocka_unit_test(test_made_of_what_is_read),
+        cmocka_unit_test(test_swap),
+        cmocka_unit_test(test_old_values),
+        cmocka_unit_test(test_failed_run_changes_nothing),
+        cmocka_unit_test(test_assigned_twice),
+        cmocka_unit_test(test_update_comes_along),
+        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_passes),
+        cmocka_unit_test(test_kept_and_read),
+        cmocka_unit_test(test_transposed_product),
+        cmocka_unit_test(test_not_finite_is_named),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_out_of_date),
+        cmocka_unit_test(test_output_elsewhere),
+        cmocka_unit_test(test_one_draw),
+        cmocka_unit_test(test_borrow),
+        cmocka_unit_test(test_misused_operators),
+        cmocka_unit_test(test_released_long_ago),
+        cmocka_unit_test(test_long_regions),
+        cmocka_unit_test(test_images_that_leave),
+        cmocka_unit_test(test_shifted_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

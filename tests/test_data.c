@@ -386,8 +386,8 @@ static void split_divides_by_seed(void **state) {
 
 enum { BATCH = 7, COUNT = 60 };
 
-/* The numbers of the items of a whole epoch from batch `from`, -1 for filling; returns how many. Takes its time now and then, so that
- * the thread runs ahead as far as it can. */
+/* The numbers of the items of a whole epoch from batch `from`, -1 for filling; returns how many. Takes its time now and then, so
+ * that the thread runs ahead as far as it can. */
 static int read_epoch(nb_loader *l, int64_t epoch, int64_t from, int64_t *numbers_read) {
     nb_tensor *x = nb_input(nb, "x", NB_F32, nb_shape(BATCH, 2)), *y = nb_input(nb, "y", NB_I64, nb_shape(BATCH));
     int        n = 0;

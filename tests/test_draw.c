@@ -1,4 +1,5 @@
-/* test_draw.c: pictures as graphviz source: what must stand in them, and what is refused. That graphviz accepts them is seen in cli.sh. */
+/* test_draw.c: pictures as graphviz source: what must stand in them, and what is refused. That graphviz accepts them is seen in
+ * cli.sh. */
 #include "test.h"
 
 static int count(const char *text, const char *word) {
@@ -78,8 +79,8 @@ static void test_residual(void **state) {
     nb_close(nb);
 }
 
-/* Leaves in the words in which they were written, with the place or name that summaries and messages give; by type where there are
- * no words. */
+/* Leaves in the words in which they were written, with the place or name that summaries and messages give; by type where there
+ * are no words. */
 static void test_words(void **state) {
     (void)state;
     nb_context *nb = nb_open(NULL);

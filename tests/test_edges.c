@@ -1,4 +1,5 @@
-/* test_edges.c: places where a formula alone is not enough: limits of whole numbers, derivatives at special points, missing operands. */
+/* test_edges.c: places where a formula alone is not enough: limits of whole numbers, derivatives at special points, missing
+ * operands. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,7 +60,8 @@ static void test_missing_operands(void **state) {
     nb_tensor  *x = f32(nb, 1, (float[]){1});
     assert_null(nb_relu(NULL));
     assert_true(isnan(nb_item(NULL)) && !nb_data(NULL) && !nb_set(NULL, x, 4));
-    nb_tensor *failed[] = {nb_add(x, NULL), nb_linear(x, NULL, NULL), nb_gather(x, 0, NULL), nb_assign(x, NULL), nb_mse(x, NULL, NB_REDUCE_MEAN)};
+    nb_tensor *failed[] = {nb_add(x, NULL), nb_linear(x, NULL, NULL), nb_gather(x, 0, NULL), nb_assign(x, NULL),
+                           nb_mse(x, NULL, NB_REDUCE_MEAN)};
     for (size_t i = 0; i < sizeof failed / sizeof *failed; i++) assert_true(failed[i] && nb_has_failed(failed[i]));
     assert_non_null(strstr(nb_error(nb), "operand 1 is NULL"));
     nb_close(nb);

@@ -1,6 +1,7 @@
-/* test_faults.c: the n-th allocation fails, for n = 1, 2, 3 ... until all goes through: through building, training, saving and loading of
- * a small net, and through the rest of what a user calls. Once only that allocation, once it and all after it. Each time: an error
- * value (or success where the loss was made up for), no leak, no crash, and a context that can be used again. After SQLite's tests. */
+/* test_faults.c: the n-th allocation fails, for n = 1, 2, 3 ... until all goes through: through building, training, saving and
+ * loading of a small net, and through the rest of what a user calls. Once only that allocation, once it and all after it. Each
+ * time: an error value (or success where the loss was made up for), no leak, no crash, and a context that can be used again.
+ * After SQLite's tests. */
 #include <unistd.h>
 
 #include "test.h"

@@ -222,8 +222,10 @@ static nb_list some_tensors(nb_context *c) {
                      c, nb_set_name(nb_from(c, NB_U8, nb_shape(3), u), "bytes"),
                      nb_param(c, "layer.weight", nb_from(c, NB_F32, nb_shape(2, 3), f)),
                      nb_set_name(nb_from(c, NB_BOOL, nb_shape(5), b), "flags \"quoted\" \xc3\xa4\n"),
-                     nb_set_name(nb_from(c, NB_F64, nb_shape(1, 2, 1), d), "double"), nb_set_name(nb_from(c, NB_I32, nb_shape(3), i), "int"),
-                     nb_set_name(nb_from(c, NB_I64, nb_shape(2), l), "long"), nb_set_name(nb_from(c, NB_F64, nb_shape(), d), "scalar"),
+                     nb_set_name(nb_from(c, NB_F64, nb_shape(1, 2, 1), d), "double"),
+                     nb_set_name(nb_from(c, NB_I32, nb_shape(3), i), "int"),
+                     nb_set_name(nb_from(c, NB_I64, nb_shape(2), l), "long"),
+                     nb_set_name(nb_from(c, NB_F64, nb_shape(), d), "scalar"),
                      nb_set_name(nb_from(c, NB_F32, nb_shape(0, 4), NULL), "empty"),
                      nb_set_name(nb_mul(nb_from(c, NB_F32, nb_shape(6), f), nb_number(c, 2)), "computed"));
     return list;

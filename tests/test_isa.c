@@ -1,5 +1,6 @@
-/* test_isa.c: every operator on every instruction set this processor has, against the reference, values and gradients in f32: on the
- * operators' own samples in all layouts, and at sizes around the vectors' lengths. And the same bits from two threads as from one. */
+/* test_isa.c: every operator on every instruction set this processor has, against the reference, values and gradients in f32: on
+ * the operators' own samples in all layouts, and at sizes around the vectors' lengths. And the same bits from two threads as from
+ * one. */
 #include "test.h"
 
 #include "sampler.h"
@@ -86,7 +87,8 @@ static results compute(nb_context *nb, const subject *s) {
     return r;
 }
 
-/* Errors are measured against the largest element, and grow with the square root of the number of terms: at most that of all leaves. */
+/* Errors are measured against the largest element, and grow with the square root of the number of terms: at most that of all
+ * leaves. */
 static bool is_near(const float *a, const float *b, int64_t n, double terms, char *text, size_t size) {
     double largest = 1, tolerance = 3e-6 + 1e-7 * sqrt(terms);
     for (int64_t i = 0; i < n; i++)

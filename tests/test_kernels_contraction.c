@@ -1,5 +1,5 @@
-/* Products, convolutions and pools: every planner on every instruction set of this processor against the operators' reference loops; the
- * same bits for any number of threads; and the threads themselves. */
+/* Products, convolutions and pools: every planner on every instruction set of this processor against the operators' reference
+ * loops; the same bits for any number of threads; and the threads themselves. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -119,19 +119,22 @@ static void free_plan(nb__plan *plan) {
 }
 
 /* The same bits where operands last from run to run and are prepared. */
-static void run_lasting(planned p, const nb__isa *isa, nb__call *call, block *out, const float *first, nb_pool *pool, const char *what) {
+static void run_lasting(planned p, const nb__isa *isa, nb__call *call, block *out, const float *first, nb_pool *pool,
+                        const char *what) {
     nb__plan plan = {0};
     call->lasting = 3;
     assert_true(p.plan(nb, isa, call, nb__pool_threads(pool), &plan));
     run_plan(&plan, call, pool);
     call->lasting = 0;
-    if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0) fail_msg("%s, %s, %s: other bits when prepared", plan.kernel, isa->name, what);
+    if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0)
+        fail_msg("%s, %s, %s: other bits when prepared", plan.kernel, isa->name, what);
     free_plan(&plan);
 }
 
-/* One call by a planner, with 1, 2 and 4 threads, against `exact`; an element may be off by 16 roundings of `size`, the same sum over
- * absolute values. */
-static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out, const nb_array *exact, const nb_array *size, const char *what) {
+/* One call by a planner, with 1, 2 and 4 threads, against `exact`; an element may be off by 16 roundings of `size`, the same sum
+ * over absolute values. */
+static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out, const nb_array *exact, const nb_array *size,
+                       const char *what) {
     nb_array *y = &call->c.out;
     float    *before = malloc((size_t)out->floats * sizeof *before), *first = malloc((size_t)out->floats * sizeof *first);
     assert_non_null(before);
@@ -146,7 +149,8 @@ static void check_plan(planned p, const nb__isa *isa, nb__call *call, block *out
         }
         run_plan(&plan, call, pools[t]);
         if (t == 0) memcpy(first, out->memory, (size_t)out->floats * sizeof *first);
-        if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0) fail_msg("%s, %s, %s: other bits with more threads", plan.kernel, isa->name, what);
+        if (memcmp(first, out->memory, (size_t)out->floats * sizeof *first) != 0)
+            fail_msg("%s, %s, %s: other bits with more threads", plan.kernel, isa->name, what);
         run_lasting(p, isa, call, out, first, pools[t], what);
         if (spilled(y, out, before)) fail_msg("%s, %s, %s: writes outside of the result", plan.kernel, isa->name, what);
         int64_t at[NB_MAX_RANK] = {0};
@@ -172,11 +176,12 @@ static nb_array absolute(const nb_array *a, block *b) {
     return p;
 }
 
-static void check(const nb_op *op, const planned *plans, int n_plans, int n_in, const nb_dims *shape, const layout *how, nb_dims result,
-                  layout out_how, nb_dtype dtype, const void *attr, const char *what) {
+static void check(const nb_op *op, const planned *plans, int n_plans, int n_in, const nb_dims *shape, const layout *how,
+                  nb_dims result, layout out_how, nb_dtype dtype, const void *attr, const char *what) {
     static const char *const isas[] = {"baseline", "v3", "v4"};
     block    b[2], ob, eb, ab[2], sb;
-    nb_array in[2], in_abs[2], out = make_array(result, dtype, out_how, &ob), exact = dense_like(&out, &eb), size = dense_like(&out, &sb);
+    nb_array in[2], in_abs[2], out = make_array(result, dtype, out_how, &ob);
+    nb_array exact = dense_like(&out, &eb), size = dense_like(&out, &sb);
     for (int i = 0; i < n_in; i++) {
         in[i] = make_array(shape[i], NB_F32, how[i], &b[i]);
         in_abs[i] = absolute(&in[i], &ab[i]);
@@ -281,7 +286,8 @@ static void check_conv(const conv_case *q, layout x_how, layout w_how, layout y_
     char          what[320];
     y = nb_shape(q->n, q->o, (q->h + a.before[0] + a.after[0] - a.dilation[0] * (q->kh - 1) - 1) / a.stride[0] + 1,
                  (q->w + a.before[1] + a.after[1] - a.dilation[1] * (q->kw - 1) - 1) / a.stride[1] + 1);
-    snprintf(what, sizeof what, "x %s, weight %s, layouts %d %d %d", nb__dims_text(x).at, nb__dims_text(w).at, x_how, w_how, y_how);
+    snprintf(what, sizeof what, "x %s, weight %s, layouts %d %d %d", nb__dims_text(x).at, nb__dims_text(w).at, x_how, w_how,
+             y_how);
     check(&nb__op_conv2d, forward, 2, 2, (nb_dims[]){x, w}, (layout[]){x_how, w_how}, y, y_how, NB_F32, &a, what);
     if (x_how == REPEATED || w_how == REPEATED) return;
     a.other = x;
@@ -359,7 +365,8 @@ static void pointwise_convolutions(void **unused) {
         {2, 1, 4, 9, 1, 1, 1, GEOMETRY(1, 0, 1, 1)},   {1, 15, 1, 7, 31, 1, 1, GEOMETRY(1, 0, 1, 1)},
         {3, 400, 7, 1, 16, 1, 1, GEOMETRY(1, 0, 1, 1)}, {2, 3, 0, 4, 2, 1, 1, GEOMETRY(1, 0, 1, 1)},
     };
-    static const conv_case large = {2, 60, 80, 81, 25, 1, 1, GEOMETRY(1, 0, 1, 1)}, larger = {2, 3, 251, 257, 33, 1, 1, GEOMETRY(1, 0, 1, 1)};
+    static const conv_case large = {2, 60, 80, 81, 25, 1, 1, GEOMETRY(1, 0, 1, 1)};
+    static const conv_case larger = {2, 3, 251, 257, 33, 1, 1, GEOMETRY(1, 0, 1, 1)};
     (void)unused;
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         for (int x = 0; x < LAYOUTS; x++)
@@ -383,7 +390,8 @@ static nb__call usual_call(nb__conv_attr *a) {
     *a = (nb__conv_attr){.stride = {1, 1}, .before = {1, 1}, .after = {1, 1}, .dilation = {1, 1}, .groups = 1};
     in[0] = (nb_array){x, NB_F32, 4, {4, 8, 8, 8}, {512, 1, 64, 8}};
     in[1] = (nb_array){w, NB_F32, 4, {16, 8, 3, 3}, {72, 9, 3, 1}};
-    return (nb__call){.c = {.out = {y, NB_F32, 4, {4, 16, 8, 8}, {1024, 1, 128, 16}}, .n_in = 2, .in = in, .attr = a}, .n_out = 1};
+    return (nb__call){.c = {.out = {y, NB_F32, 4, {4, 16, 8, 8}, {1024, 1, 128, 16}}, .n_in = 2, .in = in, .attr = a},
+                      .n_out = 1};
 }
 
 /* The usual shapes go to oneDNN, whose setting of threads is the host's own. */
@@ -418,8 +426,10 @@ static void kernels_of_the_benchmark(void **unused) {
     for (int i = 0; i < 3; i++) {
         int64_t       n = layers[i].n, c = layers[i].c, s = layers[i].size, o = layers[i].o;
         nb__conv_attr a = {.stride = {1, 1}, .before = {1, 1}, .after = {1, 1}, .dilation = {1, 1}, .groups = 1};
-        nb_array      x = {NULL, NB_F32, 4, {n, c, s, s}, {c * s * s, 1, s * c, c}}, w = {NULL, NB_F32, 4, {o, c, 3, 3}, {c * 9, 9, 3, 1}},
-                 y = {NULL, NB_F32, 4, {n, o, s, s}, {o * s * s, 1, s * o, o}}, in[3][2] = {{x, w}, {y, w}, {x, y}}, out[3] = {y, x, w};
+        nb_array      x = {NULL, NB_F32, 4, {n, c, s, s}, {c * s * s, 1, s * c, c}};
+        nb_array      w = {NULL, NB_F32, 4, {o, c, 3, 3}, {c * 9, 9, 3, 1}};
+        nb_array      y = {NULL, NB_F32, 4, {n, o, s, s}, {o * s * s, 1, s * o, o}};
+        nb_array      in[3][2] = {{x, w}, {y, w}, {x, y}}, out[3] = {y, x, w};
         for (int kind = 0; kind < 3; kind++) {
             nb__call call = {.c = {.out = out[kind], .n_in = 2, .in = in[kind], .attr = &a}, .n_out = 1};
             nb__plan plan = {0};
@@ -594,9 +604,18 @@ static int close_all(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_of_odd_sizes),   cmocka_unit_test(products_of_any_strides), cmocka_unit_test(large_products),
-        cmocka_unit_test(convolutions),            cmocka_unit_test(convolutions_of_any_strides), cmocka_unit_test(large_convolutions), cmocka_unit_test(pointwise_convolutions), cmocka_unit_test(winograd_convolutions),
-        cmocka_unit_test(threads_shared_by_two),   cmocka_unit_test(rounding_is_the_default),     cmocka_unit_test(onednn_is_used_quietly), cmocka_unit_test(kernels_of_the_benchmark),
+        cmocka_unit_test(products_of_odd_sizes),
+        cmocka_unit_test(products_of_any_strides),
+        cmocka_unit_test(large_products),
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(convolutions_of_any_strides),
+        cmocka_unit_test(large_convolutions),
+        cmocka_unit_test(pointwise_convolutions),
+        cmocka_unit_test(winograd_convolutions),
+        cmocka_unit_test(threads_shared_by_two),
+        cmocka_unit_test(rounding_is_the_default),
+        cmocka_unit_test(onednn_is_used_quietly),
+        cmocka_unit_test(kernels_of_the_benchmark),
         cmocka_unit_test(the_primitive_cache_is_bounded),
         cmocka_unit_test(planning_without_memory),
     };

@@ -1,4 +1,5 @@
-/* test_kernels_elementwise.c: the elementwise tiles of every instruction set, regions, copies and random numbers against the reference. */
+/* test_kernels_elementwise.c: the elementwise tiles of every instruction set, regions, copies and random numbers against the
+ * reference. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -65,7 +66,8 @@ typedef union buffer {
     uint8_t b[MOST];
 } buffer;
 
-static const float edges[] = {0, -0.0f, 1, -1, 0.5f, INFINITY, -INFINITY, NAN, FLT_MIN, -FLT_MIN, 0x1p-149f, FLT_MAX, 3, -3, 2, 100};
+static const float edges[] = {0,       -0.0f,    1,         -1,      0.5f, INFINITY, -INFINITY, NAN,
+                              FLT_MIN, -FLT_MIN, 0x1p-149f, FLT_MAX, 3,    -3,       2,         100};
 enum { EDGES = sizeof edges / sizeof *edges };
 
 static void fill_operand(int row, int operand, buffer *x, int n, bool with_edges) {
@@ -90,7 +92,8 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
     memset(&out, 0x55, sizeof out);
     isa->tiles[row](&out, at[0], at[1], at[2], n, p, q, false);
     const uint8_t *bytes = (const uint8_t *)&out;
-    for (size_t i = (size_t)n * size; i < ((size_t)n + 8) * size; i++) assert_int_equal(bytes[i], 0x55); /* not one element too many */
+    for (size_t i = (size_t)n * size; i < ((size_t)n + 8) * size; i++)
+        assert_int_equal(bytes[i], 0x55); /* not one element too many */
     for (int i = 0; i < n; i++) {
         double v[3] = {0};
         for (int k = 0; k < rows[row].operands; k++) v[k] = element(row, k, &in[k], i);
@@ -106,7 +109,8 @@ static void check_size(int row, const nb__isa *isa, int n, bool with_edges) {
         for (int k = 0; k < rows[row].operands; k++) alone[k] = takes_bool(row, k) ? (void *)&in[k].b[i] : (void *)&in[k].f[i];
         isa->tiles[row](&one, alone[0], alone[1], alone[2], 1, p, q, false);
         bool is_nan = !makes_bool(row) && isnan(out.f[i]); /* whose sign and payload say nothing */
-        if (!is_nan && memcmp(bytes + (size_t)i * size, &one, size)) fail_msg("%s %s: element %d of %d", isa->name, rows[row].name, i, n);
+        if (!is_nan && memcmp(bytes + (size_t)i * size, &one, size))
+            fail_msg("%s %s: element %d of %d", isa->name, rows[row].name, i, n);
     }
 }
 
@@ -164,7 +168,9 @@ static nb_array repeated(nb_array a, unsigned mask) {
     return a;
 }
 
-static const nb_op *operator_of(const nb__instruction *ins) { return ins->row == NB__CAST ? &nb__op_cast : &nb__elementwise[ins->row]; }
+static const nb_op *operator_of(const nb__instruction *ins) {
+    return ins->row == NB__CAST ? &nb__op_cast : &nb__elementwise[ins->row];
+}
 
 enum { SPACE = 40000 };
 static uint8_t operand_data[4][SPACE * 8], result_data[2][2][SPACE * 4];
@@ -182,7 +188,8 @@ static void run_naively(const nb__region *region, const nb__call *call, int64_t 
         nb__scalars   scalars = {ins->p, ins->q};
         nb__cast_attr cast = {ins->dtype};
         assert_true(count <= SPACE);
-        op->run(&(nb_call){.out = out, .n_in = op->arity, .in = in, .attr = ins->row == NB__CAST ? (void *)&cast : (void *)&scalars});
+        op->run(
+            &(nb_call){.out = out, .n_in = op->arity, .in = in, .attr = ins->row == NB__CAST ? (void *)&cast : (void *)&scalars});
         if (ins->store >= 0) nb__copy_elements(&call->out[ins->store], &out);
         value[region->n_in + k] = out;
     }
@@ -200,8 +207,8 @@ static const nb__region mixed = {
                     {.row = NB__ROW_where, .dtype = NB_F32, .in = {4, 6, 7}, .store = 0}},
 };
 
-static void check_region(nb_context *nb, nb_pool *pool, const nb__isa *isa, const int64_t *shape, const int *order_out, const int *order_a,
-                         unsigned mask_b, unsigned mask_c, unsigned mask_d) {
+static void check_region(nb_context *nb, nb_pool *pool, const nb__isa *isa, const int64_t *shape, const int *order_out,
+                         const int *order_a, unsigned mask_b, unsigned mask_c, unsigned mask_d) {
     int64_t count = shape[0] * shape[1] * shape[2];
     for (int64_t i = 0; i < count; i++) {
         for (int k = 0; k < 3; k++) ((float *)operand_data[k])[i] = draw_between(-2, 2);
@@ -231,7 +238,8 @@ static void check_region(nb_context *nb, nb_pool *pool, const nb__isa *isa, cons
     run_naively(&mixed, &call[1], count);
     for (int64_t i = 0; i < SPACE; i++) {
         float got = ((float *)result_data[0][0])[i], expected = ((float *)result_data[1][0])[i];
-        if (!(fabsf(got - expected) <= 2e-6f) && memcmp(&got, &expected, 4)) fail_msg("element %d: %a, not %a", (int)i, got, expected);
+        if (!(fabsf(got - expected) <= 2e-6f) && memcmp(&got, &expected, 4))
+            fail_msg("element %d: %a, not %a", (int)i, got, expected);
     }
     assert_memory_equal(result_data[0][1], result_data[1][1], sizeof result_data[0][1]);
     nb_free(nb, scratch);
@@ -242,7 +250,8 @@ static void test_regions(void **state) {
     (void)state;
     nb_context   *nb = nb_open(NULL);
     nb_pool      *pool = nb_pool_new(3);
-    const int64_t shapes[][3] = {{2, 3, 4}, {1, 1, 1}, {0, 3, 4}, {5, 1, 7}, {3, 5, 2000}, {40, 30, 30}, {1, 1, 33333}, {7, 1024, 3}, {20, 1, 1025}, {6, 64, 16}};
+    const int64_t shapes[][3] = {{2, 3, 4},    {1, 1, 1},     {0, 3, 4},    {5, 1, 7},     {3, 5, 2000},
+                                 {40, 30, 30}, {1, 1, 33333}, {7, 1024, 3}, {20, 1, 1025}, {6, 64, 16}};
     const int     orders[][3] = {{0, 1, 2}, {0, 2, 1}, {2, 1, 0}};
     for (int k = 0; k < ISAS; k++) {
         const nb__isa *isa = nb__isa_find(isas[k]);
@@ -285,7 +294,8 @@ static void test_region_chain(void **state) {
     static float      x[3000], y[3000];
     const int64_t     shape[] = {3000};
     for (int k = 0; k < NB__REGION_MAX; k++)
-        region.instruction[k] = (nb__instruction){.row = NB__ROW_add, .dtype = NB_F32, .in = {k, 0, -1}, .store = k == NB__REGION_MAX - 1 ? 0 : -1};
+        region.instruction[k] =
+            (nb__instruction){.row = NB__ROW_add, .dtype = NB_F32, .in = {k, 0, -1}, .store = k == NB__REGION_MAX - 1 ? 0 : -1};
     for (int i = 0; i < 3000; i++) x[i] = (float)(i % 17);
     nb_array in = array_of(x, NB_F32, 1, shape, NULL), out = array_of(y, NB_F32, 1, shape, NULL);
     nb__call call = {.c = {.out = out, .n_in = 1, .in = &in}, .n_out = 1, .out = &out};
@@ -303,8 +313,30 @@ static void test_region_chain(void **state) {
 /* ------------------------------------------------------------------------------------------------------------------- casts -- */
 
 static void fill_any(nb_array *x, int64_t i) {
-    static const double hard[] = {0, -0.0, 0.5, -0.5, 255, 256, 255.9, -1, 2147483647, 2147483648.0, -2147483648.0, -2147483649.0, 1e10, -1e10,
-                                  9223372036854775807.0, -9223372036854775808.0, 1e30, -1e30, INFINITY, -INFINITY, NAN, 1e-40, 16777217, 1e300};
+    static const double hard[] = {0,
+                                  -0.0,
+                                  0.5,
+                                  -0.5,
+                                  255,
+                                  256,
+                                  255.9,
+                                  -1,
+                                  2147483647,
+                                  2147483648.0,
+                                  -2147483648.0,
+                                  -2147483649.0,
+                                  1e10,
+                                  -1e10,
+                                  9223372036854775807.0,
+                                  -9223372036854775808.0,
+                                  1e30,
+                                  -1e30,
+                                  INFINITY,
+                                  -INFINITY,
+                                  NAN,
+                                  1e-40,
+                                  16777217,
+                                  1e300};
     enum { HARD = sizeof hard / sizeof *hard };
     double v = i % 3 ? hard[draw() % HARD] : (double)draw_between(-300, 300);
     if (x->dtype == NB_F32 || x->dtype == NB_F64) nb__store(x, i, v);
@@ -312,8 +344,8 @@ static void fill_any(nb_array *x, int64_t i) {
     if (x->dtype == NB_BOOL) ((uint8_t *)x->data)[i] = draw() & 1;
 }
 
-static void check_cast(nb_context *nb, nb_pool *pool, const nb__isa *isa, nb_dtype from, nb_dtype to, const int64_t *shape, const int *order,
-                       unsigned mask) {
+static void check_cast(nb_context *nb, nb_pool *pool, const nb__isa *isa, nb_dtype from, nb_dtype to, const int64_t *shape,
+                       const int *order, unsigned mask) {
     static uint8_t source[SPACE * 8], result[2][SPACE * 8];
     nb_array       in = array_of(source, from, 3, shape, order), out[2];
     nb__call       call[2];
@@ -333,7 +365,8 @@ static void check_cast(nb_context *nb, nb_pool *pool, const nb__isa *isa, nb_dty
     for (int64_t i = 0; i < count; i++) {
         double got = nb__load(&out[0], i), expected = nb__load(&out[1], i);
         if (got != expected && !(isnan(got) && isnan(expected)))
-            fail_msg("%s: %s to %s, element %d: %.17g, not %.17g", isa->name, nb_dtype_name(from), nb_dtype_name(to), (int)i, got, expected);
+            fail_msg("%s: %s to %s, element %d: %.17g, not %.17g", isa->name, nb_dtype_name(from), nb_dtype_name(to), (int)i, got,
+                     expected);
     }
     size_t used = (size_t)count * nb_dtype_size(to);
     assert_memory_equal(result[0] + used, result[1] + used, sizeof result[0] - used);
@@ -353,7 +386,8 @@ static void test_casts(void **state) {
             for (int to = 0; to < NB__CAST_TYPES; to++)
                 for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
                     for (unsigned how = 0; how < 3; how++)
-                        check_cast(nb, how ? pool : NULL, isa, (nb_dtype)from, (nb_dtype)to, shapes[i], how == 1 ? other : NULL, how == 2 ? 5 : 0);
+                        check_cast(nb, how ? pool : NULL, isa, (nb_dtype)from, (nb_dtype)to, shapes[i], how == 1 ? other : NULL,
+                                   how == 2 ? 5 : 0);
     }
     nb_pool_free(pool);
     nb_close(nb);
@@ -361,8 +395,8 @@ static void test_casts(void **state) {
 
 /* ------------------------------------------------------------------------------------------------------------------ copies -- */
 
-static void check_copy(nb_context *nb, nb_pool *pool, nb_dtype dtype, const int64_t *shape, const int *to, const int *from, unsigned mask,
-                       bool flipped) {
+static void check_copy(nb_context *nb, nb_pool *pool, nb_dtype dtype, const int64_t *shape, const int *to, const int *from,
+                       unsigned mask, bool flipped) {
     static uint8_t source[SPACE * 8], result[2][SPACE * 8];
     for (size_t i = 0; i < sizeof source; i++) source[i] = (uint8_t)draw();
     nb_array in = array_of(source, dtype, 3, shape, from), out[2];
@@ -397,7 +431,8 @@ static void test_copies(void **state) {
             for (int to = 0; to < 4; to++)
                 for (int from = 0; from < 4; from++)
                     for (unsigned mask = 0; mask < 8; mask++)
-                        check_copy(nb, mask & 1 ? pool : NULL, types[t], shapes[i], orders[to], orders[from], mask, mask % 3 == 0);
+                        check_copy(nb, mask & 1 ? pool : NULL, types[t], shapes[i], orders[to], orders[from], mask,
+                                   mask % 3 == 0);
     nb_pool_free(pool);
     nb_close(nb);
 }
@@ -483,9 +518,9 @@ static void test_distributions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),          cmocka_unit_test(test_in_place),
-        cmocka_unit_test(test_regions),        cmocka_unit_test(test_region_threads), cmocka_unit_test(test_region_chain),
-        cmocka_unit_test(test_casts), cmocka_unit_test(test_copies),         cmocka_unit_test(test_philox),         cmocka_unit_test(test_random_kernels),
+        cmocka_unit_test(test_sizes),          cmocka_unit_test(test_in_place),     cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_region_threads), cmocka_unit_test(test_region_chain), cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_copies),         cmocka_unit_test(test_philox),       cmocka_unit_test(test_random_kernels),
         cmocka_unit_test(test_distributions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

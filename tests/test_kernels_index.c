@@ -1,5 +1,5 @@
-/* test_kernels_index.c: gather, index_select and scatter_add on every instruction set and in all memory layouts, against the reference; the
- * same bits for any number of threads; indices out of range. */
+/* test_kernels_index.c: gather, index_select and scatter_add on every instruction set and in all memory layouts, against the
+ * reference; the same bits for any number of threads; indices out of range. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* test_kernels_moves.c: what moves elements (copy, concat, pad, slice_grad, full, eye, one_hot, cumsum) on every instruction set and memory
- * layout, against the reference; the same bits for any number of threads; also results too large for a cache. */
+/* test_kernels_moves.c: what moves elements (copy, concat, pad, slice_grad, full, eye, one_hot, cumsum) on every instruction set
+ * and memory layout, against the reference; the same bits for any number of threads; also results too large for a cache. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

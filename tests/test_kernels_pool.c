@@ -1,5 +1,5 @@
-/* test_kernels_pool.c: every pool on every instruction set and memory layout, against the reference; the same bits for any number of
- * threads; ties, NaN, windows of other sizes. */
+/* test_kernels_pool.c: every pool on every instruction set and memory layout, against the reference; the same bits for any number
+ * of threads; ties, NaN, windows of other sizes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

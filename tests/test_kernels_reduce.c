@@ -1,5 +1,5 @@
-/* test_kernels_reduce.c: every reduction kernel of every instruction set there is, on odd sizes and all memory layouts, against plain
- * loops; and the same bits for any number of threads. */
+/* test_kernels_reduce.c: every reduction kernel of every instruction set there is, on odd sizes and all memory layouts, against
+ * plain loops; and the same bits for any number of threads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* test_lasting.c: what is made of parameters alone is computed when one of them was written, however that was done, and at no other time. */
+/* test_lasting.c: what is made of parameters alone is computed when one of them was written, however that was done, and at no
+ * other time. */
 #include "test.h"
 
 #include "core.h"

@@ -1,4 +1,5 @@
-/* test_net.c: the net language, the tree of layers, what PyTorch has no numbers for (dropout, custom layers, regularisers), and errors. */
+/* test_net.c: the net language, the tree of layers, what PyTorch has no numbers for (dropout, custom layers, regularisers), and
+ * errors. */
 #include "test.h"
 
 /* --------------------------------------------------------------------------------------------------------------- the language */
@@ -128,7 +129,8 @@ static void test_language(void **state) {
     /* Remarks, line ends, a comma at the end, names. */
     nb_context *nb = nb_open(NULL);
     nb_net     *net = nb_net_parse(
-            nb, "# a net\nconv 4 3 pad=1 name=stem # first\n\n  residual( conv 4 3 pad=same\n batchnorm )\nflatten, linear out=2,\n",
+            nb, "# a net\nconv 4 3 pad=1 name=stem # first\n\n"
+            "  residual( conv 4 3 pad=same\n batchnorm )\nflatten, linear out=2,\n",
             nb_shape(1, 4, 4));
     expect_good(nb);
     assert_string_equal(nb_net_layer_info(net, 0).path, "stem");

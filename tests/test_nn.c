@@ -1,4 +1,5 @@
-/* test_nn.c: layers, losses, optimisers, initial values and schedules against PyTorch's numbers, case by case as in tools/torch_nn.py. */
+/* test_nn.c: layers, losses, optimisers, initial values and schedules against PyTorch's numbers, case by case as in
+ * tools/torch_nn.py. */
 #include "golden.h"
 
 enum { STEPS = 20 };

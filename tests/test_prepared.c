@@ -1,4 +1,5 @@
-/* test_prepared.c: weights that a program packs once: whatever writes them - nb_set, another program, borrowed data - shows in its next run. */
+/* test_prepared.c: weights that a program packs once: whatever writes them - nb_set, another program, borrowed data - shows in
+ * its next run. */
 #include "test.h"
 
 enum { RUNS = 6, FROM_PRODUCT = 64 * 40, FROM_CONV = 20 * 12 * 12 };
@@ -75,7 +76,8 @@ static int64_t loop(const char *kernels, int steps, float *to) {
         h = nb_tanh(nb_mul(nb_linear(h, w, NULL), nb_number(nb, 0.2)));
         h = nb_tanh(nb_mul(nb_linear(h, half(halves, i % 2), NULL), nb_number(nb, 0.2)));
     }
-    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_sum(h, nb_shape(0, 1), false), nb_assign(w, nb_mul(w, nb_number(nb, 0.75)))));
+    nb_program *p =
+        nb_compile(nb, nb_list_of(nb, nb_sum(h, nb_shape(0, 1), false), nb_assign(w, nb_mul(w, nb_number(nb, 0.75)))));
     for (int i = 0; i < RUNS; i++) {
         assert_true(nb_run(p));
         assert_true(nb_read(nb_output(p, 0), to + i, sizeof *to));

@@ -210,8 +210,8 @@ static void count_free(void *user, void *pointer) {
     free(p);
 }
 
-/* What the plan says before a run is what the allocator sees in the end: workspace and outputs, and little else; and a run takes nothing
- * more. Values are large here, beside the program's own tables. */
+/* What the plan says before a run is what the allocator sees in the end: workspace and outputs, and little else; and a run takes
+ * nothing more. Values are large here, beside the program's own tables. */
 static void test_plan(void **state) {
     (void)state;
     tally        t = {0};
@@ -238,8 +238,9 @@ static void test_plan(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_machine), cmocka_unit_test(test_calls), cmocka_unit_test(test_lifetimes),
-                                       cmocka_unit_test(test_time),    cmocka_unit_test(test_reference),
-                                       cmocka_unit_test(test_environment), cmocka_unit_test(test_plan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_machine),   cmocka_unit_test(test_calls),
+                                       cmocka_unit_test(test_lifetimes), cmocka_unit_test(test_time),
+                                       cmocka_unit_test(test_reference), cmocka_unit_test(test_environment),
+                                       cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* test_promises.c: what is promised of the six benchmark nets: the same bits for any number of threads and for every rerun; fused, unfused and
- * reference agree; a step allocates nothing; compiling is quick. Small batches and few steps; with LONG the benchmark's batches and 50. */
+/* test_promises.c: what is promised of the six benchmark nets: the same bits for any number of threads and for every rerun;
+ * fused, unfused and reference agree; a step allocates nothing; compiling is quick. Small batches and few steps; with LONG the
+ * benchmark's batches and 50. */
 #include <time.h>
 
 #include "random_run.h"
@@ -100,8 +101,8 @@ static void test_same_bits(void **state) {
 
 enum { STEPS = 5 };
 
-/* The reference with its parameters and inputs off by a rounding tells what 5 steps make of that: Adam's quotient enlarges the rounding
- * errors of gradients that are nearly zero. */
+/* The reference with its parameters and inputs off by a rounding tells what 5 steps make of that: Adam's quotient enlarges the
+ * rounding errors of gradients that are nearly zero. */
 static void test_agreement(void **state) {
     (void)state;
     static const double eps = 0x1p-23;

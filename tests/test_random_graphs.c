@@ -1,11 +1,12 @@
-/* test_random_graphs.c: random graphs, compiled with all passes, none, each one left out and a random choice of them, against the reference.
+/* test_random_graphs.c: random graphs, compiled with all passes, none, each one left out and a random choice of them, against the
+ * reference.
  *
  *     test_random_graphs [GRAPHS [FIRST SEED]]
  *
- * Programs run more than once from the start: with assigns that change parameters, and with other inputs. Results are compared by the scaled
- * residual of LAPACK's tests: the difference in units of eps times the largest element, or, for a graph that enlarges rounding errors
- * by itself, in units of what the reference is off by (random_shrink.h). A rerun must give the same bits, and so must another number of threads.
- * Batches whose items keep apart run in blocks of a few items. */
+ * Programs run more than once from the start: with assigns that change parameters, and with other inputs. Results are compared by
+ * the scaled residual of LAPACK's tests: the difference in units of eps times the largest element, or, for a graph that enlarges
+ * rounding errors by itself, in units of what the reference is off by (random_shrink.h). A rerun must give the same bits, and so
+ * must another number of threads. Batches whose items keep apart run in blocks of a few items. */
 #include "random_graph.h"
 #include "random_run.h"
 #include "random_shrink.h"

@@ -1,5 +1,5 @@
-/* test_sequence.c: nets over sequences: their words, what they say of mistakes, and what PyTorch's numbers do not show: that causal nets
- * do not look ahead, that short sequences fit, that files keep them, second derivatives through whole layers. */
+/* test_sequence.c: nets over sequences: their words, what they say of mistakes, and what PyTorch's numbers do not show: that
+ * causal nets do not look ahead, that short sequences fit, that files keep them, second derivatives through whole layers. */
 #include "test.h"
 
 /* ---------------------------------------------------------------------------------------------------------------------- words */

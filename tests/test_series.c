@@ -1,4 +1,5 @@
-/* test_series.c: series of elementwise instructions give the bits of the rows one after the other, whatever is asked for in between. */
+/* test_series.c: series of elementwise instructions give the bits of the rows one after the other, whatever is asked for in
+ * between. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

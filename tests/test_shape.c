@@ -46,7 +46,8 @@ static void compare(const nb_array *in, const void *attr, const nb_array *out, s
     } while (next_place(out->rank, out->shape, at));
 }
 
-/* The view of one array, if it has one, and the reference's copy, in every layout. Returns a bit for each layout that has a view. */
+/* The view of one array, if it has one, and the reference's copy, in every layout. Returns a bit for each layout that has a
+ * view. */
 static unsigned check_view(const nb_op *op, nb_dims from, nb_dims to, const void *attr, source_of *source) {
     unsigned shown = 0;
     for (int layout = 0; layout < LAYOUTS; layout++) {

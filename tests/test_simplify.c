@@ -415,12 +415,14 @@ static int count_copies(nb_list roots) {
 static void test_flattened_images(void **state) {
     (void)state;
     nb_tensor *x = input(nb_shape(3, 2, 9, 8)), *y = pool(nb_relu(convolve(x, param(nb_shape(4, 2, 3, 3)))));
-    nb_tensor *flat = flatten(y), *w = param(nb_shape(5, nb_shape_of(flat).size[1])), *v = param(nb_shape(nb_shape_of(flat).size[1], 5));
+    nb_tensor *flat = flatten(y), *w = param(nb_shape(5, nb_shape_of(flat).size[1]));
+    nb_tensor *v = param(nb_shape(nb_shape_of(flat).size[1], 5));
     assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_linear(flat, w, NULL)))), 0);
     assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_matmul(flat, v)))), 0);
     assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_linear(flatten(nb_sub(y, number(1))), w, NULL)))), 0);
     assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_matmul(flatten(nb_mul(y, y)), nb_exp(v))))), 0);
-    /* With other readers, or weights that change in each run, a copy stays. Images of inputs lie in the order of their channels. */
+    /* With other readers, or weights that change in each run, a copy stays. Images of inputs lie in the order of their
+     * channels. */
     assert_int_equal(count_copies(nb_list_of(nb, nb_tanh(nb_linear(flat, w, NULL)), nb_exp(flat))), 1);
     assert_int_equal(count_copies(nb_list_of(nb, nb_relu(nb_matmul(flat, input(nb_shape_of(v)))))), 1);
     nb_program *p = compare(nb_list_of(nb, nb_relu(nb_linear(flatten(x), param(nb_shape(5, 2 * 9 * 8)), NULL))), 1e-5);
@@ -453,7 +455,8 @@ static int count_large(const nb_program *p) {
 
 /* Rows of a table times W, and both gradients: as they are chosen, or with the index's second axis first. */
 static nb_list look_up(int64_t rows, int64_t width, bool turned, bool learns) {
-    nb_tensor *table = input(nb_shape(rows, width)), *w = input(nb_shape(width, 24)), *x = nb_index_select(table, 0, index_below(rows));
+    nb_tensor *table = input(nb_shape(rows, width)), *w = input(nb_shape(width, 24));
+    nb_tensor *x = nb_index_select(table, 0, index_below(rows));
     nb_tensor *y = nb_matmul(nb_reshape(turned ? nb_transpose(x, 0, 1) : x, nb_shape(CHOSEN, width)), w);
     if (!learns) return nb_list_of(nb, y);
     nb_tensor *loss = total(nb_mul(nb_square(y), input(nb_shape(CHOSEN, 24))));
@@ -469,10 +472,12 @@ static void test_lookups(void **state) {
     /* Not where the table is high or narrow, where another axis is chosen from, or where others read what would be added up. */
     assert_int_equal(count_large(compare(look_up(31, 40, true, true), 1e-5)), 3);
     assert_int_equal(count_large(compare(look_up(8, 31, true, true), 1e-5)), 3);
-    nb_tensor *table = input(nb_shape(CHOSEN, 8)), *w = input(nb_shape(60, 24)), *g = input(nb_shape(CHOSEN, 24)), *b = input(nb_shape(24, 40));
+    nb_tensor *table = input(nb_shape(CHOSEN, 8)), *w = input(nb_shape(60, 24)), *g = input(nb_shape(CHOSEN, 24));
+    nb_tensor *b = input(nb_shape(24, 40));
     nb_tensor *across = nb_matmul(nb_reshape(nb_index_select(table, 1, index_below(8)), nb_shape(60, CHOSEN)), w);
     assert_int_equal(count_large(same_bits(across)), 1);
-    nb_tensor *product = nb_matmul(g, b), *places = nb_expand(nb_reshape(index_below(8), nb_shape(CHOSEN, 1)), nb_shape(CHOSEN, 40));
+    nb_tensor *product = nb_matmul(g, b);
+    nb_tensor *places = nb_expand(nb_reshape(index_below(8), nb_shape(CHOSEN, 1)), nb_shape(CHOSEN, 40));
     nb_tensor *sums = nb_scatter_add(zeros(nb_shape(8, 40)), 0, places, product);
     assert_int_equal(count_large(compare(nb_list_of(nb, sums), 1e-5)), 0);
     assert_int_equal(count_large(compare(nb_list_of(nb, sums, product), 1e-5)), 1);
@@ -483,7 +488,7 @@ static void test_lookups(void **state) {
     sums = nb_scatter_add(zeros(nb_shape(8, 40)), 0, nb_expand(one, nb_shape(CHOSEN, 40)), nb_matmul(g, b));
     assert_int_equal(count_large(compare(nb_list_of(nb, sums), 1e-5)), 1);
     /* An index out of range is told as before. */
-    nb_tensor  *index = nb_input(nb, "index", NB_I64, nb_shape(CHOSEN)), *rows = nb_index_select(input(nb_shape(8, 40)), 0, index);
+    nb_tensor *index = nb_input(nb, "index", NB_I64, nb_shape(CHOSEN)), *rows = nb_index_select(input(nb_shape(8, 40)), 0, index);
     nb_program *p = compile(nb_list_of(nb, nb_matmul(rows, input(nb_shape(40, 24)))), "all");
     int64_t     v[CHOSEN] = {[17] = 8};
     assert_int_equal(count_large(p), 0);

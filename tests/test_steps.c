@@ -1,12 +1,12 @@
 /* test_steps.c: the losses of 20 training steps of the six benchmark nets, from the same weights, are PyTorch's to 1 in 10^4:
  * tests/golden/steps.txt, written by tools/torch_steps.py. Here they are computed in f32, there in double.
  *
- * Weights and data are too many to be stored: both sides make them from the same generator, seeded by the name of the tensor. So names
- * and layouts are PyTorch's too, or nothing would agree. Nets and batches are those of the benchmark, but for two: the cnn's dropout,
- * whose masks nobody can share, is 0, and gpt-m sees 2 x 64 tokens instead of 4 x 256, to save time.
+ * Weights and data are too many to be stored: both sides make them from the same generator, seeded by the name of the tensor. So
+ * names and layouts are PyTorch's too, or nothing would agree. Nets and batches are those of the benchmark, but for two: the
+ * cnn's dropout, whose masks nobody can share, is 0, and gpt-m sees 2 x 64 tokens instead of 4 x 256, to save time.
  *
- * Where a ReLU or a max pool of the cnn is decided by the last bit, f32 and double go different ways, and Adam makes steps of full
- * length of what differs. So its rate is a tenth of the benchmark's, and its images are some that need no such decision. */
+ * Where a ReLU or a max pool of the cnn is decided by the last bit, f32 and double go different ways, and Adam makes steps of
+ * full length of what differs. So its rate is a tenth of the benchmark's, and its images are some that need no such decision. */
 #include "test.h"
 
 #define STEPS 20

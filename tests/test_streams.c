@@ -1,4 +1,5 @@
-/* test_streams.c: results that are too large for the caches, written past them, have the bits of smaller ones; and not over what is read. */
+/* test_streams.c: results that are too large for the caches, written past them, have the bits of smaller ones; and not over what
+ * is read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,8 +13,8 @@
 
 enum { ROWS = 4200, COLUMNS = 1003, FEW = 40 }; /* 16.8 MB and a little */
 
-/* What ends with a row of elementwise.def, a chain, a series, a choice (whose loop writes the usual way), and softmax both ways, where one result is
- * read again. */
+/* What ends with a row of elementwise.def, a chain, a series, a choice (whose loop writes the usual way), and softmax both ways,
+ * where one result is read again. */
 typedef nb_list formula(nb_tensor *x, nb_tensor *scale);
 
 static nb_tensor *normalised(nb_tensor *x) {

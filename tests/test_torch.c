@@ -1,5 +1,5 @@
-/* test_torch.c: values and gradients of every operator as PyTorch has them: tests/golden/ops.txt, written by tools/torch_ops.py. In f64 to
- * 1e-9, in f32 to what its 24 bits allow. A program in itself, not cmocka: a case a line. */
+/* test_torch.c: values and gradients of every operator as PyTorch has them: tests/golden/ops.txt, written by tools/torch_ops.py.
+ * In f64 to 1e-9, in f32 to what its 24 bits allow. A program in itself, not cmocka: a case a line. */
 #include "test.h"
 
 enum { OPERANDS = 5, ELEMENTS = 2048 };
@@ -363,9 +363,10 @@ static bool check(nb_context *nb, const test_case *c, nb_dtype real, double tole
 
 /* Every operator with samples has a case, but for random ones and adjoints that only derivatives make. */
 static int uncovered(const char *names) {
-    static const char *const other[] = {"slice_grad",       "max_pool2d_index",   "pool_take",       "pool_put",     "avg_pool2d_grad", "bernoulli", "dropout",
-                                        "dropout_channels", "dropconnect_linear", "uniform",         "normal",    "randperm",
-                                        "stop_gradient",    "with_derivative",    "assign"};
+    static const char *const other[] = {"slice_grad",         "max_pool2d_index", "pool_take", "pool_put",
+                                        "avg_pool2d_grad",    "bernoulli",        "dropout",   "dropout_channels",
+                                        "dropconnect_linear", "uniform",          "normal",    "randperm",
+                                        "stop_gradient",      "with_derivative",  "assign"};
     int                      missing = 0;
     const nb_op             *op;
     for (int i = 0; (op = nb_op_at(i)); i++) {

@@ -1,5 +1,5 @@
-/* test_training.c: training as a whole: the same bits for any number of threads, on every instruction set; Hessian-vector products; an
- * operator of one's own from end to end. */
+/* test_training.c: training as a whole: the same bits for any number of threads, on every instruction set; Hessian-vector
+ * products; an operator of one's own from end to end. */
 #include "test.h"
 
 /* -------------------------------------------------------------------------------------------------------------- the same bits */
@@ -58,7 +58,8 @@ static void test_cnn_bits(void **state) {
 
 /* --------------------------------------------------------------------------------------------------------- second derivatives */
 
-/* The Hessian of f(w) = sum(exp(w A w)) by products with unit vectors: forward over reverse equals reverse over reverse, and it is symmetric. */
+/* The Hessian of f(w) = sum(exp(w A w)) by products with unit vectors: forward over reverse equals reverse over reverse, and it
+ * is symmetric. */
 static void test_hessian_vector(void **state) {
     (void)state;
     enum { N = 4 };

@@ -1,5 +1,5 @@
-/* test_triangles.c: products with matrices that are zero, or that nobody looks at, on one side of their diagonal: they are found, leave that
- * side out, and give what the reference gives; and where somebody does look, nothing is left out. */
+/* test_triangles.c: products with matrices that are zero, or that nobody looks at, on one side of their diagonal: they are found,
+ * leave that side out, and give what the reference gives; and where somebody does look, nothing is left out. */
 #include "test.h"
 
 static const char *const sets[] = {"baseline", "v3", "v4"};
@@ -50,7 +50,8 @@ static void compare(nb_list (*build)(nb_context *nb, const int64_t *size), const
     nb_close(exact);
 }
 
-/* Each side of each matrix of products [2,m,k] x [2,k,n], from operands as they are and transposed; twice the same with two sides. */
+/* Each side of each matrix of products [2,m,k] x [2,k,n], from operands as they are and transposed; twice the same with two
+ * sides. */
 static nb_list all_sides(nb_context *nb, const int64_t *size) {
     int64_t    m = size[0], n = size[1], k = size[2];
     nb_tensor *a = input(nb, nb_shape(2, m, k), 1), *b = input(nb, nb_shape(2, k, n), 2), *at = input(nb, nb_shape(2, k, m), 3),
@@ -93,7 +94,8 @@ static nb_list nearly(nb_context *nb, const int64_t *size) {
                       nb_matmul(nb_where(nb_less(nb_tril(a, 0), nb_number(nb, 2)), a, b), b));
 }
 
-/* A zero there would become infinite on its way to the product with zeros, or its gradient would; rows that see nothing are NaN. */
+/* A zero there would become infinite on its way to the product with zeros, or its gradient would; rows that see nothing are
+ * NaN. */
 static nb_list not_finite(nb_context *nb, const int64_t *size) {
     int64_t    n = size[0];
     nb_tensor *a = nb_abs(input(nb, nb_shape(n, n), 1)), *b = nb_abs(input(nb, nb_shape(n, n), 2)),

@@ -20,7 +20,8 @@ missing() { # everything the headers promise is there
 }
 soname() { readelf -d "$build/libnabla.so" | grep -q 'SONAME.*libnabla\.so\.0' || echo no soname; }
 writable() { # no global state: nothing of ours in .data or .bss
-    nm --format=sysv --defined-only "$build/libnabla.a" | awk -F'|' '$7 ~ /^\.(bss|data)$/ || $7 ~ /COM/ { print "writable:", $1 }'
+    nm --format=sysv --defined-only "$build/libnabla.a" |
+        awk -F'|' '$7 ~ /^\.(bss|data)$/ || $7 ~ /COM/ { print "writable:", $1 }'
 }
 header() { echo '#include "nabla.h"' | "$@" -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -; }
 links() { printf '#include "nabla.h"\nint main(void) { nb_close(nb_open(NULL)); return 0; }\n' |

@@ -80,7 +80,8 @@ NB_API nb_layer *nb_layer_lstm(nb_context *nb, int64_t in, int64_t hidden, bool 
  *     torch.nn.MultiheadAttention */
 NB_API nb_layer *nb_layer_attention(nb_context *nb, int64_t features, int64_t heads, bool causal, bool bias);
 /* x + self_attn(norm1(x)), then x + linear2(gelu_tanh(linear1(norm2(x)))); hidden 0: 4 features. The tensors are called as in
- * torch.nn.TransformerEncoderLayer with norm_first.   Xiong et al., On Layer Normalization in the Transformer Architecture, 2020 */
+ * torch.nn.TransformerEncoderLayer with norm_first.
+ * Xiong et al., On Layer Normalization in the Transformer Architecture, 2020 */
 NB_API nb_layer *nb_layer_transformer(nb_context *nb, int64_t features, int64_t heads, int64_t hidden, bool causal);
 
 NB_API nb_layer *nb_layer_dropout(nb_context *nb, double p);

@@ -164,8 +164,8 @@ NB_API nb_tensor *nb_linear(nb_tensor *x, nb_tensor *weight, nb_tensor *bias);
  *
  *     q [..., T, d]   k [..., S, d]   v [..., S, e]   ->   [..., T, e]     y = softmax(scale q k^T + mask) v
  *
- * Leading axes broadcast as in nb_matmul. A row that may see nothing is NaN. What causal rows may not see is not computed where that
- * is whole parts of a product: NaN or infinities there need not come through as 0 times them.    F */
+ * Leading axes broadcast as in nb_matmul. A row that may see nothing is NaN. What causal rows may not see is not computed where
+ * that is whole parts of a product: NaN or infinities there need not come through as 0 times them.    F */
 typedef struct nb_attention_options {
     bool       causal; /* row i sees rows 0..i of k only */
     double     scale;  /* 0: 1/sqrt(d) */
@@ -193,8 +193,8 @@ typedef struct nb_conv2d_options {
  *     H' = floor((H + 2 pH - dH (kH - 1) - 1) / sH) + 1
  *
  * NULL options are all defaults. Numbers that are not finite may spread as NaN, where a sum would be infinite or would not meet
- * them: of weights over the channels that they make, of pixels to their neighbours. 3x3 windows are computed from sums of pixels and
- * of weights (Winograd): those must not overflow.    F */
+ * them: of weights over the channels that they make, of pixels to their neighbours. 3x3 windows are computed from sums of pixels
+ * and of weights (Winograd): those must not overflow.    F */
 NB_API nb_tensor *nb_conv2d(nb_tensor *x, nb_tensor *weight, nb_tensor *bias, const nb_conv2d_options *options);
 /* Its two adjoints, operators themselves: dL/dx from dL/dy (also known as transposed convolution), dL/dweight from x and
  * dL/dy. */

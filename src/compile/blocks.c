@@ -93,7 +93,8 @@ static bool is_call(const nb__node *n) {
     return n->source == NB__COMPUTED && (n->op->kind == NB_CONTRACTION || n->op->kind == NB_OPAQUE);
 }
 
-/* Whether one call leaves values for another: regions keep what lies between elementwise work and reductions in the first cache anyway. */
+/* Whether one call leaves values for another: regions keep what lies between elementwise work and reductions in the first cache
+ * anyway. */
 static bool has_values_between(const nb_program *p) {
     for (int i = 0; i < p->n_nodes; i++) {
         const nb__node *n = &p->node[i];

@@ -1,11 +1,13 @@
 /* fuse.c: which nodes one step computes.
  *
- * Nodes are looked at from the last to the first. One whose users lie in one region (elementwise work and reductions over one space) joins
- * it: its values then never leave the cache. This gathers whole expressions: an optimiser's update of one parameter, a softmax with its loss,
- * the backward of a normalisation. Three more rules, in this order, for a node with users in several steps:
+ * Nodes are looked at from the last to the first. One whose users lie in one region (elementwise work and reductions over one
+ * space) joins it: its values then never leave the cache. This gathers whole expressions: an optimiser's update of one parameter,
+ * a softmax with its loss, the backward of a normalisation. Three more rules, in this order, for a node with users in several
+ * steps:
  *   join the regions   that read it, when they have one space and none needs another's results
- *   compute it again   in each that is left, when it is cheap and made of one large array that they do not read yet: reading that takes no
- *                      longer than reading the node; and where it is made of what they read, also if others need it in memory
+ *   compute it again   in each that is left, when it is cheap and made of one large array that they do not read yet: reading that
+ *                      takes no longer than reading the node; and where it is made of what they read, also if others need it in
+ *                      memory
  *   keep it            in memory, as a second result of the first region that reads it
  * A max pool's index and values, of one image, are one kernel's work and so one step.
  * What may join what in which part (FULL, ROW ...) is regions.c. */
@@ -95,8 +97,8 @@ static void add(nb__fusion *f, const readers *r, int g, int i, nb__part part) {
 
 /* ------------------------------------------------------------------------------------------------------------- who needs whom */
 
-/* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none before it can
- * lead to a target. Unsure after many visits: then yes. */
+/* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none
+ * before it can lead to a target. Unsure after many visits: then yes. */
 static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int from) {
     int stack[MOST_VISITS], n = 0, visits = 0;
     int mark = ++f->visit;
@@ -246,7 +248,8 @@ static int heap_pop(const nb__fusion *f, int *heap, int *n) {
     return top;
 }
 
-/* Groups in an order in which each comes after those it needs, otherwise in that of their last nodes: a heap of the ready ones. */
+/* Groups in an order in which each comes after those it needs, otherwise in that of their last nodes: a heap of the ready
+ * ones. */
 static bool order_groups(nb__fusion *f, int *sorted, int *n_sorted) {
     nb_program *p = f->p;
     size_t      room = (size_t)f->n_groups + 1;

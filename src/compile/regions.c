@@ -172,8 +172,8 @@ static int new_reads(const nb__fusion *f, int group, int i, int depth) {
         int             in = n->in[m];
         const nb__node *base = &f->p->node[f->p->node[in].base];
         if ((m && in == n->in[m - 1]) || base->is_splat || nb__dims_count(base->shape) < nb__dims_count(n->shape)) continue;
-        bool is_known = is_read_by(f, group, in) || (depth > 0 && is_cheap(&f->p->node[in]) && new_reads(f, group, in, depth - 1) == 0);
-        found += !is_known;
+        bool is_made = depth > 0 && is_cheap(&f->p->node[in]) && new_reads(f, group, in, depth - 1) == 0;
+        found += !is_made && !is_read_by(f, group, in);
     }
     return found;
 }

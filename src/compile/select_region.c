@@ -1,5 +1,5 @@
-/* select_region.c: a fused step as a region of instructions: kernels know no nodes, so members become instructions, and arrays are described by
- * the axes of the step's space. */
+/* select_region.c: a fused step as a region of instructions: kernels know no nodes, so members become instructions, and arrays
+ * are described by the axes of the step's space. */
 #include <string.h>
 
 #include "ops.h"
@@ -15,8 +15,8 @@ nb_array nb__broadcast_to(nb_array a, const nb_array *space) {
     return b;
 }
 
-/* An array as the space sees it. Its wide axes are those of the space, for ROW without those of rows; `shape` tells which are wide, where the
- * array itself has been reduced. */
+/* An array as the space sees it. Its wide axes are those of the space, for ROW without those of rows; `shape` tells which are
+ * wide, where the array itself has been reduced. */
 static nb_array in_space(const nb__step *s, nb__part part, const nb_array *a, const nb_array *shape) {
     nb_array b = {.dtype = a->dtype, .rank = s->space.rank};
     int      k = 0;

@@ -3,7 +3,8 @@
  *
  * Zeros begin in constants, as a causal mask or nb_tril have them, and go where arithmetic takes them; where -infinity stands,
  * the exponential is zero. What nobody looks at is found from the readers: a choice by a mask, a product with zeros. There the
- * result is 0. So no number changes but in the sign of a zero; infinities and NaN that would have met a zero stay where they are. */
+ * result is 0. So no number changes but in the sign of a zero; infinities and NaN that would have met a zero stay where they
+ * are. */
 #include <math.h>
 
 #include "ops.h"

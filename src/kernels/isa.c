@@ -10,14 +10,25 @@
 #include "isa/winograd.h"
 #include "kernels.h"
 
+#define SET(level) \
+    {#level, \
+     nb__tiles_##level, \
+     nb__chains_##level, \
+     nb__series_##level, \
+     nb__casts_##level, \
+     &nb__loops_##level, \
+     &nb__gemm_##level, \
+     &nb__move_##level, \
+     &nb__pool_##level, \
+     &nb__random_##level, \
+     &nb__winograd_##level, \
+     &nb__peak_##level}
+
 /* From the best to the plainest. */
 static const nb__isa sets[] = {
-    {"v4", nb__tiles_v4, nb__chains_v4, nb__series_v4, nb__casts_v4, &nb__loops_v4, &nb__gemm_v4, &nb__move_v4, &nb__pool_v4, &nb__random_v4, &nb__winograd_v4,
-     &nb__peak_v4},
-    {"v3", nb__tiles_v3, nb__chains_v3, nb__series_v3, nb__casts_v3, &nb__loops_v3, &nb__gemm_v3, &nb__move_v3, &nb__pool_v3, &nb__random_v3, &nb__winograd_v3,
-     &nb__peak_v3},
-    {"baseline", nb__tiles_baseline, nb__chains_baseline, nb__series_baseline, nb__casts_baseline, &nb__loops_baseline, &nb__gemm_baseline, &nb__move_baseline, &nb__pool_baseline, &nb__random_baseline, &nb__winograd_baseline,
-     &nb__peak_baseline},
+    SET(v4),
+    SET(v3),
+    SET(baseline),
     {.name = "reference", .peak = &nb__peak_baseline}, /* the machine can be measured all the same */
 };
 

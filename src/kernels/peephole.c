@@ -1,9 +1,9 @@
 /* peephole.c: looks for the chains of fused.def among a region's instructions.
  *
- * A chain is found from its last step backwards: each step's row must be that of the instruction that computes the value, and a value that
- * stands twice in the chain must be the same one. Sums and products are tried in both orders of their operands; a result that no later step reads
- * is looked for among all instructions. A chain then runs as one, at the place of the last of its instructions. Where rows are long, what has one element
- * for each is read as such. */
+ * A chain is found from its last step backwards: each step's row must be that of the instruction that computes the value, and a
+ * value that stands twice in the chain must be the same one. Sums and products are tried in both orders of their operands; a
+ * result that no later step reads is looked for among all instructions. A chain then runs as one, at the place of the last of its
+ * instructions. Where rows are long, what has one element for each is read as such. */
 #include <string.h>
 
 #include "kernels.h"
@@ -66,8 +66,8 @@ static int next_reader(const nb__instruction *list, int n_in, int n, const patte
     return from;
 }
 
-/* Whether all steps may run at the place of the last one in the list: nobody else needs what stays inside, nobody needs the rest before, and no
- * other result is written in between, which might lie where an operand does. */
+/* Whether all steps may run at the place of the last one in the list: nobody else needs what stays inside, nobody needs the rest
+ * before, and no other result is written in between, which might lie where an operand does. */
 static bool is_movable(const nb__instruction *list, int n_in, int n, const pattern *p, const int *value) {
     int steps = steps_of(p), first = n, last = -1;
     for (int v = 0; v < p->operands; v++)

@@ -1,7 +1,9 @@
-/* series.c: looks for series among a region's instructions: elementwise work of which each goes on with the result of the one before.
+/* series.c: looks for series among a region's instructions: elementwise work of which each goes on with the result of the one
+ * before.
  *
- * A series begins at any instruction that can be a step and goes on with the first reader of its result, if that can be one, too. It runs at the place of its
- * last step: so nothing in between may read what a step makes, nor write a result, which might lie where an operand does. */
+ * A series begins at any instruction that can be a step and goes on with the first reader of its result, if that can be one, too.
+ * It runs at the place of its last step: so nothing in between may read what a step makes, nor write a result, which might lie
+ * where an operand does. */
 #include "kernels.h"
 
 typedef struct list {
@@ -35,8 +37,8 @@ static bool compares(int row) {
            row == NB__ROW_equal;
 }
 
-/* Instruction k as a step after `before`, a value; -1: as the first one, which takes its first operand for that. Returns the instruction that has the
- * step's result: k, or, of a comparison, its only reader, which chooses; -1: k is no step. */
+/* Instruction k as a step after `before`, a value; -1: as the first one, which takes its first operand for that. Returns the
+ * instruction that has the step's result: k, or, of a comparison, its only reader, which chooses; -1: k is no step. */
 static int make_step(const list *l, int k, int *before, nb__series_part *step) {
     const nb__instruction *ins = &l->ins[k];
     bool                   two = has_two_operands(ins->row) || compares(ins->row);
@@ -60,7 +62,8 @@ static int make_step(const list *l, int k, int *before, nb__series_part *step) {
     return reader;
 }
 
-/* Whether the series may run as late as instruction `to`: of those between, nobody reads what its members make, and nobody writes a result. */
+/* Whether the series may run as late as instruction `to`: of those between, nobody reads what its members make, and nobody writes
+ * a result. */
 static bool may_wait(const list *l, const int *member, int n_members, int from, int to) {
     for (int i = from + 1; i < to; i++) {
         bool is_member = false, is_reader = false;

@@ -3,8 +3,8 @@
  * One idea: the draws are PyTorch's, in its order, from the same generator (MT19937), so that a seed gives the same net in both.
  *     uniform, f32    24 bits of one draw, times 2^-24 (high - low), plus low, in one fused step
  *     uniform, f64    53 bits of two draws, likewise
- *     normal          Box & Muller, 1958: in blocks of 16 uniform numbers, 8 radii, then 8 angles; or, for fewer than 16 elements,
- *                     in pairs and in double (nb_random_normal) */
+ *     normal          Box & Muller, 1958: in blocks of 16 uniform numbers, 8 radii, then 8 angles; or, for fewer than 16
+ *                     elements, in pairs and in double (nb_random_normal) */
 #include <math.h>
 #include <string.h>
 

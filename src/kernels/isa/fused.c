@@ -1,5 +1,5 @@
-/* fused.c: the chains of fused.def as loops over n contiguous elements, made of the formulas of their rows; row by row where sums of
- * rows are among the steps, or operands have one element for a row. */
+/* fused.c: the chains of fused.def as loops over n contiguous elements, made of the formulas of their rows; row by row where sums
+ * of rows are among the steps, or operands have one element for a row. */
 #include "rows.h"
 #include "sums.h"
 
@@ -56,7 +56,8 @@ static inline __attribute__((always_inline)) half_doubles fold_units(const vecto
     if (value[k - 1] && left < LANES) put_part((float *)value[k - 1] + i, v[k - 1], left, k == sizeof v / sizeof *v ? cached : 1);
 #define SUM(a) sum->at[s][unit] += left >= LANES ? v[a] : first_of(v[a], left), sum->value[s++] = k, v[k++] = v[a];
 
-/* A row; a loop for any operands that are one element, and a shorter one for those that usually are. Chains with sums have these alone. */
+/* A row; a loop for any operands that are one element, and a shorter one for those that usually are. Chains with sums have these
+ * alone. */
 #define FUSED(name, operands, usual, steps) \
     static inline __attribute__((always_inline)) void name##_at(const vector *one, void *const *value, unsigned ones, int64_t i, \
                                                                 int64_t left, sums *sum, int unit, uintptr_t cached) { \

@@ -1,10 +1,13 @@
-/* series.c: many elementwise steps of which each goes on with the result of the one before. Some vectors of it stay in registers while the steps
- * come one after the other, so that a step costs its operand's loads and one jump, where rows one by one go through the cache. */
+/* series.c: many elementwise steps of which each goes on with the result of the one before. Some vectors of it stay in registers
+ * while the steps come one after the other, so that a step costs its operand's loads and one jump, where rows one by one go
+ * through the cache. */
 #include "rows.h"
 
 enum { VECTORS = 8 };
 
-static inline __attribute__((always_inline)) vector get(const float *x, int64_t left) { return left >= LANES ? load(x) : load_part(x, left); }
+static inline __attribute__((always_inline)) vector get(const float *x, int64_t left) {
+    return left >= LANES ? load(x) : load_part(x, left);
+}
 
 #define EACH UNROLL for (int v = 0; v < vectors; v++)
 #define OTHER get(s->other + i + v * LANES, left)

@@ -1,6 +1,6 @@
-/* tiles.c: every row of elementwise.def as a loop over n contiguous elements, made of the row's own formula. Compiled once for each
- * instruction set. Rows of floats are made of vectors (vmath.h). Where bools come in or out, formulas are comparisons and choices only: loops
- * over single elements, of which compilers make good vector code that mixes both widths. */
+/* tiles.c: every row of elementwise.def as a loop over n contiguous elements, made of the row's own formula. Compiled once for
+ * each instruction set. Rows of floats are made of vectors (vmath.h). Where bools come in or out, formulas are comparisons and
+ * choices only: loops over single elements, of which compilers make good vector code that mixes both widths. */
 #include "independent.h"
 #include "kernels.h"
 #include "vmath.h"
@@ -12,7 +12,8 @@
 #define FORM_A_BOOL TRUTHS
 #define FORM_B_BOOL TRUTHS
 #define FORM_W_SAME TRUTHS
-#define ROW(name, operands, parameters, types, result, formula, ...) FORM_##types##_##result(name, operands, types, result, formula)
+#define ROW(name, operands, parameters, types, result, formula, ...) \
+    FORM_##types##_##result(name, operands, types, result, formula)
 
 /* The operands that a row has. */
 #define OPERANDS_1(A, B, C) A
@@ -23,7 +24,8 @@
 
 /* In place, too: elements are read before their result is written. */
 #define REALS(name, operands, types, result, formula) \
-    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p_, double q_, bool streams) { \
+    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p_, double q_, \
+                            bool streams) { \
         const vector p = splat((float)p_), q = splat((float)q_); \
         const float *pa = va, *pb = vb; \
         float       *y = out; \
@@ -67,7 +69,8 @@
 
 #define REALS(...)
 #define TRUTHS(name, operands, types, result, formula) \
-    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p, double q, bool streams) { \
+    static void name##_tile(void *out, const void *va, const void *vb, const void *vc, int64_t n, double p, double q, \
+                            bool streams) { \
         OUT_##result    *y = out; \
         const A_##types *pa = va; \
         const B_##types *pb = vb; \

@@ -130,8 +130,8 @@ static inline vector load(const float *x) {
     return v;
 }
 static inline void store(float *y, vector x) { memcpy(y, &x, sizeof x); }
-/* Past the caches, unless `cached` is 1 or y begins within a vector of memory. put_part: the first n elements; the usual way these would fetch a line that
- * is to be written, and all stores behind them would wait for it. */
+/* Past the caches, unless `cached` is 1 or y begins within a vector of memory. put_part: the first n elements; the usual way
+ * these would fetch a line that is to be written, and all stores behind them would wait for it. */
 static inline void put(float *y, vector x, uintptr_t cached) {
     if (((uintptr_t)y | cached) % sizeof x) {
         store(y, x);
