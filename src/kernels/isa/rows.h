@@ -10,6 +10,7 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+#define INLINE static inline __attribute__((always_inline))
 
 #define FUNCTION_F_SAME ROW_FUNCTION
 #define FUNCTION_N_SAME ROW_FUNCTION

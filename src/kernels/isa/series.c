@@ -5,7 +5,7 @@
 
 enum { VECTORS = 8 };
 
-static inline __attribute__((always_inline)) vector get(const float *x, int64_t left) {
+INLINE vector get(const float *x, int64_t left) {
     return left >= LANES ? load(x) : load_part(x, left);
 }
 
@@ -24,8 +24,7 @@ static inline __attribute__((always_inline)) vector get(const float *x, int64_t 
 #define NO get(s->no + i + v * LANES, left)
 
 /* All steps for `vectors` vectors at element i, or for the `left` elements that are left. */
-static inline __attribute__((always_inline)) void block(const nb__series_step *step, int n_steps, const float *first, int64_t i,
-                                                        const int vectors, int64_t left) {
+INLINE void block(const nb__series_step *step, int n_steps, const float *first, int64_t i, const int vectors, int64_t left) {
     vector x[VECTORS];
     EACH x[v] = get(first + i + v * LANES, left);
     for (const nb__series_step *s = step; s < step + n_steps; s++) {
