@@ -261,9 +261,13 @@ static void each_is_found(void **state) {
                 assert_int_equal(r.instruction[0].row, NB__CHAIN_STEP);
                 continue;
             }
-            bool has_sums = false;
-            for (int i = 0; i < r.n_instructions; i++) has_sums |= r.instruction[i].row == NB__SUM;
-            if (has_sums) spread_usual(&r, patterns[k].usual);
+            bool has_sums = false, is_series = true;
+            for (int i = 0; i < r.n_instructions; i++) {
+                has_sums |= r.instruction[i].row == NB__SUM;
+                is_series &= nb__is_series_row(r.instruction[i].row) && (!i || nb__reads(&r.instruction[i], r.n_in + i - 1));
+            }
+            if (is_series) assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, true, chain), 0);
+            if (has_sums || is_series) spread_usual(&r, patterns[k].usual);
             assert_int_equal(nb__find_chains(r.instruction, r.n_in, floats, r.n_instructions, true, chain), 1);
             assert_int_equal(chain[0].pattern, k);
             assert_int_equal(chain[0].at, r.n_instructions - 1);

@@ -28,7 +28,7 @@ static float any_float(void) {
 
 static const int arithmetic[] = {NB__ROW_add,     NB__ROW_sub,     NB__ROW_mul, NB__ROW_div,
                                  NB__ROW_minimum, NB__ROW_maximum, NB__ROW_exp},
-                 alone[] = {NB__ROW_neg, NB__ROW_abs, NB__ROW_square, NB__ROW_relu},
+                 alone[] = {NB__ROW_neg, NB__ROW_abs, NB__ROW_square, NB__ROW_relu, NB__ROW_leaky_relu, NB__ROW_clamp, NB__ROW_sqrt},
                  comparisons[] = {NB__ROW_less, NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal, NB__ROW_equal};
 
 /* A value that is there already and of floats: most often the last one. */
@@ -51,7 +51,9 @@ static int write_region(nb__region *r) {
         uint32_t kind = draw(6);
         short    a = pick(r), b = pick(r), c = pick(r);
         if (kind == 0) {
-            add(r, alone[draw(4)], NB_F32, a, -1, -1);
+            add(r, alone[draw(sizeof alone / sizeof *alone)], NB_F32, a, -1, -1);
+            r->instruction[r->n_instructions - 1].p = -0.5;
+            r->instruction[r->n_instructions - 1].q = 1.75;
         } else if (kind == 1) {
             add(r, comparisons[draw(5)], NB_BOOL, a, b, -1);
             if (!draw(4)) add(r, NB__ROW_neg, NB_F32, c, -1, -1);
@@ -79,7 +81,7 @@ static void run_rows(const nb__isa *isa, const nb__region *r, int64_t n) {
             in[m] = ins->in[m] < 0          ? NULL
                     : ins->in[m] < OPERANDS ? (void *)operand[ins->in[m]]
                                             : (void *)expected[ins->in[m] - OPERANDS];
-        isa->tiles[ins->row](expected[k], in[0], in[1], in[2], n, 0, 0, false);
+        isa->tiles[ins->row](expected[k], in[0], in[1], in[2], n, ins->p, ins->q, false);
     }
 }
 

@@ -56,6 +56,7 @@ typedef struct nb__series_step {
     int          code;  /* 2 row, + 1: the result before is the second operand. Of a comparison: yes where it holds, else no */
     const float *other; /* operand; of rows with one operand anything that can be read */
     const float *yes, *no;
+    float        p, q;  /* the row's parameters */
     float       *keep;  /* where the result is wanted, or NULL; may be the array of an operand that no later step reads */
     bool         streams; /* it is written past the caches */
 } nb__series_step;
@@ -213,6 +214,7 @@ bool nb__has_chain_sums(const nb__chain *c);
 enum { NB__SERIES_STEPS = 20 };
 typedef struct nb__series_part {
     short code, other, yes, no, result; /* as nb__series_step; result -1: stays in registers */
+    float p, q;
 } nb__series_part;
 typedef struct nb__series {
     short           at; /* the place of its last instruction */
@@ -221,6 +223,8 @@ typedef struct nb__series {
 } nb__series;
 /* Marks the instructions of series in what chains leave; series: room for n / 2 + 1. How many there are. */
 int nb__find_series(nb__instruction *list, int n_in, const nb_dtype *in_dtype, int n, nb__series *series);
+/* Whether a row can be a step of one. */
+bool nb__is_series_row(int row);
 
 nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */

@@ -46,6 +46,15 @@ static int sums_of(const pattern *p) {
     return n;
 }
 
+/* Whether each step goes on with the result before, and a series can do the same. */
+static bool is_series(const pattern *p) {
+    for (int k = 0; p->step[k].row != END; k++) {
+        int before = p->operands + k - 1;
+        if (!nb__is_series_row(p->step[k].row) || (k && p->step[k].in[0] != before && p->step[k].in[1] != before)) return false;
+    }
+    return true;
+}
+
 bool nb__has_chain_sums(const nb__chain *c) { return sums_of(&patterns[c->pattern]) > 0; }
 
 bool nb__is_chain_sum(const nb__chain *c, int v) {
@@ -181,7 +190,7 @@ int nb__find_chains(nb__instruction *list, int n_in, const nb_dtype *in_dtype, i
             for (int v = 0; v < c->n; v++) c->value[v] = (short)value[v];
             if (by_rows) read_ones(list, n_in, c, sums_of(p) ? p->usual : ~0u);
             if (sums_of(p) && c->row_ones != p->usual) continue;
-            if (c->n == c->operands + 1 && !c->row_ones) continue; /* a row by itself is as fast */
+            if (is_series(p) && !c->row_ones) continue; /* a series is as fast, and may go on; a row by itself is, too */
             c->by_rows = c->row_ones || sums_of(p);
             for (int v = c->operands; v < c->n; v++) {
                 nb__instruction *ins = &list[value[v] - n_in];

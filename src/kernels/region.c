@@ -97,8 +97,10 @@ static void run_series(const tile *t, const nb__series *c, int64_t n) {
     nb__series_step        step[NB__SERIES_STEPS];
     for (int i = 0; i < c->n_steps; i++) {
         const nb__series_part *p = &c->step[i];
-        step[i] = (nb__series_step){p->code, t->value[p->other], t->value[p->yes], t->value[p->no], p->result >= 0 ? t->value[p->result] : NULL,
-                                    r->streams && p->result >= 0 && nb__streams(r, &r->instruction[p->result - r->n_in])};
+        step[i] = (nb__series_step){.code = p->code, .other = t->value[p->other], .yes = t->value[p->yes], .no = t->value[p->no], .p = p->p, .q = p->q};
+        if (p->result < 0) continue;
+        step[i].keep = t->value[p->result];
+        step[i].streams = nb__streams(r, &r->instruction[p->result - r->n_in]);
     }
     const nb__series_step *last = &step[c->n_steps - 1];
     int64_t                head = last->streams ? nb__before_line(last->keep, n) : 0;

@@ -326,7 +326,16 @@ static bool reads_once(const nb__region_plan *r) {
     return large == 1;
 }
 
-/* Operands of rows that are read several times, and that no cache holds, are fetched a tile ahead. A single one the processor foresees. */
+static bool reduces_rows(const nb__region_plan *r) {
+    for (int k = 0; k < r->n_instructions; k++) {
+        const nb__instruction *ins = &r->instruction[k];
+        if (ins->part == NB__ROW && (ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN)) return true;
+    }
+    return false;
+}
+
+/* Operands that no cache holds are fetched a tile ahead, where rows are reduced: their elements are read again, while memory would rest. A single
+ * operand the processor foresees. */
 static void find_fetched(nb__region_plan *r, const nb__call *call) {
     int n = 0;
     for (int i = 0; i < r->n_in; i++) {
@@ -334,7 +343,7 @@ static void find_fetched(nb__region_plan *r, const nb__call *call) {
         a->is_fetched = a->part == NB__FULL && a->dense && !a->is_fixed && nb__array_bytes(&call->c.in[i]) >= NB__LARGE;
         n += a->is_fetched;
     }
-    if (n > 1 && r->row > 1)
+    if (n > 1 && reduces_rows(r))
         for (int k = 0; k < r->n_instructions; k++) r->n_passes += nb__is_pass(&r->instruction[k]);
 }
 

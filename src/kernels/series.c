@@ -24,7 +24,8 @@ static int next_reader(const list *l, int value, int k) {
 }
 
 static bool has_one_operand(int row) {
-    return row == NB__ROW_neg || row == NB__ROW_abs || row == NB__ROW_square || row == NB__ROW_relu;
+    return row == NB__ROW_neg || row == NB__ROW_abs || row == NB__ROW_square || row == NB__ROW_relu || row == NB__ROW_leaky_relu ||
+           row == NB__ROW_clamp || row == NB__ROW_sqrt;
 }
 
 static bool has_two_operands(int row) {
@@ -37,6 +38,8 @@ static bool compares(int row) {
            row == NB__ROW_equal;
 }
 
+bool nb__is_series_row(int row) { return has_one_operand(row) || has_two_operands(row) || compares(row); }
+
 /* Instruction k as a step after `before`, a value; -1: as the first one, which takes its first operand for that. Returns the
  * instruction that has the step's result: k, or, of a comparison, its only reader, which chooses; -1: k is no step. */
 static int make_step(const list *l, int k, int *before, nb__series_part *step) {
@@ -48,7 +51,8 @@ static int make_step(const list *l, int k, int *before, nb__series_part *step) {
     if (*before < 0) *before = ins->in[0];
     int turned = ins->in[0] != *before;
     *step = (nb__series_part){
-        .code = (short)(2 * ins->row + turned), .other = (short)*before, .yes = (short)*before, .no = (short)*before};
+        .code = (short)(2 * ins->row + turned), .other = (short)*before, .yes = (short)*before, .no = (short)*before,
+        .p = (float)ins->p, .q = (float)ins->q};
     if (two) step->other = (short)ins->in[!turned];
     if (!compares(ins->row)) return k;
     int value = l->n_in + k, reader = next_reader(l, value, k);

@@ -16,7 +16,7 @@ INLINE vector get(const float *x, int64_t left) {
     case 2 * NB__ROW_##row: EACH x[v] = row##_row(x[v], OTHER, x[v], x[v]); break; \
     case 2 * NB__ROW_##row + 1: EACH x[v] = row##_row(OTHER, x[v], x[v], x[v]); break;
 #define ONE(row) \
-    case 2 * NB__ROW_##row: EACH x[v] = row##_row(x[v], x[v], x[v], x[v]); break;
+    case 2 * NB__ROW_##row: EACH x[v] = row##_row(x[v], x[v], splat(s->p), splat(s->q)); break;
 #define CHOOSE(row, holds) \
     case 2 * NB__ROW_##row: EACH { const vector a = x[v], b = OTHER; x[v] = pick(holds, YES, NO); } break; \
     case 2 * NB__ROW_##row + 1: EACH { const vector a = OTHER, b = x[v]; x[v] = pick(holds, YES, NO); } break;
@@ -39,6 +39,9 @@ INLINE void block(const nb__series_step *step, int n_steps, const float *first, 
             ONE(abs)
             ONE(square)
             ONE(relu)
+            ONE(leaky_relu)
+            ONE(clamp)
+            ONE(sqrt)
             CHOOSE(less, less(a, b))
             CHOOSE(less_equal, less(a, b) | equal(a, b))
             CHOOSE(greater, less(b, a))
