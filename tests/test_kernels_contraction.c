@@ -251,6 +251,11 @@ static void large_products(void **unused) {
     check_matmul(1, 70, 1024, 400, PLAIN, PLAIN, PLAIN);
     for (int i = 0; i < 8; i++) /* many rows: all of B is packed before the tiles */
         check_matmul(1, 530 + i, 137 + i, 390 + 3 * i, (layout)(i % 2), (layout)(i / 2 % 2), (layout)(i / 4));
+    check_matmul(16, 110, 48, 1500, SPACED, SPACED, PLAIN); /* a tile has more rows than a packed piece of A */
+    for (int i = 0; i < 4; i++) { /* long sums, in pieces */
+        check_matmul(1, 41, 35, 1541, i / 2 ? SPACED : PLAIN, (layout)(i % 2), PLAIN);
+        check_matmul(1, 515, 67, 1537, i % 2 ? SPACED : PLAIN, (layout)(i / 2), PLAIN);
+    }
     check_matmul(1, 150, 560, 70, PLAIN, SPACED, PLAIN);
     check_matmul(1, 1, 1000, 1000, PLAIN, PLAIN, PLAIN);
     check_matmul(1, 1, 1000, 1000, PLAIN, SWAPPED, PLAIN);

@@ -216,38 +216,50 @@ static void pack_rows(float *restrict to, nb__matrix a, int64_t m, int64_t k) {
 
 /* ------------------------------------------------------------------------------------------------------------------ products */
 
-/* Steps first to first + k of A and B. Both are read where they are if that is along dense columns or, for A, rows; unless what
- * is read fell on itself in the cache, because columns of A are a multiple of a page apart or rows of B of half a page, or A's
- * columns are read again for many panels. */
-static void piece(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t first, int64_t k, bool add, float *pack,
-                  const float *panels, int64_t panel_rows) {
-    float      *at_a = a.data + first * a.column, *at_b = b.data + first * b.row;
-    bool        packs_a = n > WIDTH && (nb__is_scattered(a) || (a.column != 1 && n > MANY * WIDTH));
-    bool        packs_b = b.column != 1 || (m > 2 * ROWS && b.row % (NB__GEMM_PAGE / 2) == 0);
-    float      *panel = pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
-    nb__windows w = {.a = at_a, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
-    if (packs_a) {
-        pack_rows(pack, (nb__matrix){at_a, a.row, a.column}, m, k);
-        w = (nb__windows){.a = pack, .row = 1, .period = ROWS, .jump = piece_floats(k), .taps = 1, .k = k, .step = ROWS};
+/* What a product reads. */
+typedef struct operands {
+    nb__matrix   a, b;
+    const float *panels; /* B packed, of all its k rows, or NULL */
+    int64_t      k;
+    bool         packs_a, packs_b;
+    float       *pack;
+} operands;
+
+/* c[m,n] is set to, or gets added, steps first to first + k of rows i to i + m of A and of B. */
+static void piece(const operands *q, nb__matrix c, int64_t i, int64_t m, int64_t n, int64_t first, int64_t k, bool add) {
+    nb__matrix  a = {q->a.data + i * q->a.row + first * q->a.column, q->a.row, q->a.column}, b = q->b;
+    float      *panel = q->pack + NB__PACK_FLOATS - NB__GEMM_DEPTH * WIDTH;
+    nb__windows w = {.a = a.data, .row = a.row, .period = m, .taps = 1, .k = k, .step = a.column};
+    b.data += first * b.row;
+    if (q->packs_a) {
+        pack_rows(q->pack, a, m, k);
+        w = (nb__windows){.a = q->pack, .row = 1, .period = ROWS, .jump = piece_floats(k), .taps = 1, .k = k, .step = ROWS};
     }
     for (int64_t j = 0; j < n; j += WIDTH) {
         int  columns = n - j < WIDTH ? (int)(n - j) : WIDTH, width = panel_width(columns);
-        bool in_place = !panels && !packs_b && columns == width;
-        if (!in_place && !panels) pack_panel(panel, (nb__matrix){at_b + j * b.column, b.row, b.column}, k, columns);
-        w.b = panels ? panels + j * panel_rows + first * width : in_place ? at_b + j : panel;
+        bool in_place = !q->panels && !q->packs_b && columns == width;
+        if (!in_place && !q->panels) pack_panel(panel, (nb__matrix){b.data + j * b.column, b.row, b.column}, k, columns);
+        w.b = q->panels ? q->panels + j * q->k + first * width : in_place ? b.data + j : panel;
         w.step_b = in_place ? b.row : width;
         windows(&w, (nb__matrix){c.data + j * c.column, c.row, c.column}, m, columns, add);
     }
 }
 
+/* A and B are read where they are if that is along dense columns or, for A, rows; unless what is read fell on itself in the
+ * cache, because columns of A are a multiple of a page apart or rows of B of half a page, or A's columns are read again for
+ * many panels. */
 static void product(nb__matrix a, nb__matrix b, nb__matrix c, int64_t m, int64_t n, int64_t k, bool add, float *pack,
                     const float *panels) {
-    int64_t pieces = (k + NB__GEMM_DEPTH - 1) / NB__GEMM_DEPTH, depth = (k + pieces - 1) / pieces;
-    for (int64_t i = 0; i < m; i += NB__GEMM_ROWS)
+    operands q = {.a = a, .b = b, .panels = panels, .k = k, .pack = pack};
+    q.packs_a = n > WIDTH && (nb__is_scattered(a) || (a.column != 1 && n > MANY * WIDTH));
+    q.packs_b = b.column != 1 || (m > 2 * ROWS && b.row % (NB__GEMM_PAGE / 2) == 0);
+    int64_t deepest = panels || q.packs_b ? NB__GEMM_DEPTH : NB__GEMM_STRIDES, pieces = (k + deepest - 1) / deepest;
+    int64_t depth = (k + pieces - 1) / pieces, rows = NB__GEMM_ROWS;
+    if (q.packs_a && depth * rows > NB__GEMM_PIECE) rows = NB__GEMM_PIECE / depth / ROWS * ROWS;
+    for (int64_t i = 0; i < m; i += rows)
         for (int64_t p = 0; p < k; p += depth)
-            piece((nb__matrix){a.data + i * a.row, a.row, a.column}, b, (nb__matrix){c.data + i * c.row, c.row, c.column},
-                  m - i < NB__GEMM_ROWS ? m - i : NB__GEMM_ROWS, n, p, k - p < depth ? k - p : depth, add || p > 0, pack, panels,
-                  k);
+            piece(&q, (nb__matrix){c.data + i * c.row, c.row, c.column}, i, m - i < rows ? m - i : rows, n, p,
+                  k - p < depth ? k - p : depth, add || p > 0);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- vectors */

@@ -5,9 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L1 cache, a piece of A in the L2
- * cache. */
-enum { NB__GEMM_DEPTH = 384, NB__GEMM_ROWS = 256 };
+/* k and the rows of A are cut into pieces: a packed panel of B, depth x width, stays in the L2 cache, and so does a packed
+ * piece of A, rows x depth. The fewer pieces k has, the less often C is read and written. Where rows of B are read in place,
+ * strides apart, fewer of them fit. */
+enum { NB__GEMM_DEPTH = 1536, NB__GEMM_STRIDES = 384, NB__GEMM_ROWS = 256, NB__GEMM_PIECE = 384 * 256 };
 /* Floats between lines that fall on one another in the L1 cache. */
 enum { NB__GEMM_PAGE = 1024 };
 
@@ -45,8 +46,9 @@ typedef struct nb__gemm_loops {
     /* y[n] = x[k] B[k,n]; x and y are dense and either the rows or the columns of B are (B.column = 1 or B.row = 1). */
     void (*vector)(const float *x, nb__matrix b, float *y, int64_t n, int64_t k);
 } nb__gemm_loops;
-/* Enough for the widest set: a panel of B, and A in pieces of six or eight rows, each with 16 floats more. */
-enum { NB__PACK_FLOATS = NB__GEMM_DEPTH * (32 + NB__GEMM_ROWS + 8) + (NB__GEMM_ROWS / 6 + 1) * 16 };
+/* Enough for the widest set: a panel of B, and A in pieces of six or eight rows, each with 16 floats more, the last one not
+ * full. */
+enum { NB__PACK_FLOATS = NB__GEMM_DEPTH * (32 + 8) + NB__GEMM_PIECE + (NB__GEMM_ROWS / 6 + 1) * 16 };
 
 extern const nb__gemm_loops nb__gemm_baseline, nb__gemm_v3, nb__gemm_v4;
 
