@@ -1,18 +1,16 @@
-/* arrays.h: arrays of all memory layouts for tests of kernels, and a way to run a plan. */
+/* arrays.h: arrays of all memory layouts for tests of kernels, pools of threads, and a way to run a plan. */
 #ifndef ARRAYS_H
 #define ARRAYS_H
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "context.h"
+#include "draw.h"
 #include "kernels.h"
 
 /* How an array lies in memory. */
 enum { ROWS, REVERSED, BROADCAST_FIRST, BROADCAST_LAST, SPREAD, FLIPPED, FLIPPED_REVERSED, LAYOUTS };
-
-static uint32_t        test_bits = 1;
-static inline uint32_t next_bits(void) { return test_bits = test_bits * 1664525u + 1013904223u; }
-static inline float    next_float(void) { return (float)(next_bits() >> 8) / (float)(1 << 23) - 1; } /* in [-1, 1) */
 
 static inline int64_t count_of(int rank, const int64_t *shape) {
     int64_t n = 1;
@@ -47,7 +45,7 @@ static inline nb_array float_array(int layout, int rank, const int64_t *shape, f
     memcpy(a.shape, shape, (size_t)rank * sizeof *shape);
     n = lay_out(layout, rank, shape, a.stride, &offset);
     *memory = malloc((size_t)n * sizeof(float) + 1);
-    for (int64_t i = 0; i < n; i++) (*memory)[i] = next_float();
+    for (int64_t i = 0; i < n; i++) (*memory)[i] = draw_between(-1, 1);
     a.data = *memory + offset;
     return a;
 }
@@ -78,7 +76,7 @@ static inline bool next_place(int rank, const int64_t *shape, int64_t *index) {
 }
 
 /* Plans a call for a pool's threads and runs it; false: no plan. */
-static inline bool run_planned(nb_context *nb, const char *isa, nb__planner *planner, const nb_call *c, nb_pool *pool) {
+static inline bool run_planned(const char *isa, nb__planner *planner, const nb_call *c, nb_pool *pool) {
     nb__call call = {.c = *c, .n_out = 1, .out = &c->out};
     nb__plan plan = {0};
     if (!planner(nb, nb__isa_find(isa), &call, nb__pool_threads(pool), &plan)) return false;
@@ -90,6 +88,23 @@ static inline bool run_planned(nb_context *nb, const char *isa, nb__planner *pla
     else
         nb_free(nb, plan.state);
     return true;
+}
+
+enum { POOLS = 4 };
+static nb_pool *pools[POOLS]; /* of 1 (none), 2, 3 and 4 threads */
+
+static inline int open_pools(void **state) {
+    int good = open_context(state);
+    for (int t = 1; t < POOLS; t++) {
+        pools[t] = nb_pool_new(t + 1);
+        if (!pools[t]) good = -1;
+    }
+    return good;
+}
+
+static inline int close_pools(void **state) {
+    for (int t = 1; t < POOLS; t++) nb_pool_free(pools[t]);
+    return close_context(state);
 }
 
 static const char *const test_isas[] = {"baseline", "v3", "v4"};

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "elementwise.h"
+#include "draw.h"
 #include "kernels.h"
 
 static const char *const isas[] = {"baseline", "v3", "v4"};
@@ -183,15 +184,6 @@ static void test_one_operand(void **state) {
         }
         report(row, &w);
     }
-}
-
-/* A small generator of our own: tests must not depend on what they test. */
-static uint32_t random_state = 12345;
-static uint32_t draw(void) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state;
 }
 
 static float draw_bits(void) {

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "draw.h"
 #include "kernels.h"
 
 enum { END = -100 };
@@ -36,14 +37,6 @@ static const struct {
 enum { PATTERNS = sizeof patterns / sizeof *patterns, MOST = 3001 };
 
 static const char *const isas[] = {"baseline", "v3", "v4"};
-
-static uint32_t random_state = 1;
-static uint32_t draw(void) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state;
-}
 
 static bool has_one_operand(int row) {
     return row == NB__ROW_square || row == NB__ROW_sqrt || row == NB__ROW_sigmoid || row == NB__ROW_tanh || row == NB__ROW_exp ||

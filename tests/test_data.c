@@ -3,20 +3,7 @@
 #include <zlib.h>
 
 #include "files.h"
-
-static nb_context *nb;
-
-static int open_context(void **state) {
-    (void)state;
-    nb = nb_open(NULL);
-    return nb ? 0 : -1;
-}
-
-static int close_context(void **state) {
-    (void)state;
-    nb_close(nb);
-    return 0;
-}
+#include "context.h"
 
 /* ---------------------------------------------------------------------------------------------------------- the real data set */
 

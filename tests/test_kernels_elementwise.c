@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "elementwise.h"
+#include "draw.h"
 #include "kernels.h"
 
 static const char *const isas[] = {"baseline", "v3", "v4"};
@@ -33,16 +34,6 @@ static const struct {
 
 static bool makes_bool(int row) { return rows[row].result[0] == 'B'; }
 static bool takes_bool(int row, int operand) { return rows[row].types == 'B' || (rows[row].types == 'W' && operand == 0); }
-
-/* A small generator of our own: tests must not depend on what they test. */
-static uint32_t random_state = 12345;
-static uint32_t draw(void) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state;
-}
-static float draw_between(float low, float high) { return low + (high - low) * (float)(draw() >> 8) * 0x1p-24f; }
 
 /* One unit in the last place of a float near v. */
 static double ulp(double v) {

@@ -9,8 +9,6 @@
 #include "arrays.h"
 #include "ops.h"
 
-static nb_context *nb;
-static nb_pool    *pools[3]; /* of 1, 2 and 4 threads */
 
 /* An i32 or i64 array of numbers in 0..n-1. */
 static nb_array index_array(nb_dtype dtype, int layout, int rank, const int64_t *shape, int64_t n, void **memory) {
@@ -20,7 +18,7 @@ static nb_array index_array(nb_dtype dtype, int layout, int rank, const int64_t 
     int64_t count = lay_out(layout, rank, shape, a.stride, &offset);
     *memory = malloc((size_t)count * 8 + 8);
     for (int64_t i = 0; i < count; i++) {
-        int64_t place = (int64_t)(next_bits() >> 8) % n;
+        int64_t place = (int64_t)draw_below((uint32_t)n);
         if (dtype == NB_I64)
             ((int64_t *)*memory)[i] = place;
         else
@@ -38,9 +36,9 @@ static int check(const nb_op *op, nb__planner *planner, nb_call c, int layout, i
     c.out = result_array(NB_F32, layout, rank, shape, &want);
     op->run(&c);
     for (int i = 0; i < TEST_ISAS; i++) {
-        for (int t = 0; t < 3 && nb__isa_find(test_isas[i]); t++) {
+        for (int t = 0; t < POOLS && nb__isa_find(test_isas[i]); t++) {
             c.out = result_array(NB_F32, layout, rank, shape, &got);
-            if (run_planned(nb, test_isas[i], planner, &c, pools[t])) {
+            if (run_planned(test_isas[i], planner, &c, pools[t])) {
                 assert_memory_equal(got, want, bytes);
                 planned++;
             }
@@ -149,12 +147,5 @@ static void test_out_of_range(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_rows),
                                        cmocka_unit_test(test_out_of_range)};
-    nb = nb_open(NULL);
-    pools[1] = nb_pool_new(2);
-    pools[2] = nb_pool_new(4);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    nb_pool_free(pools[1]);
-    nb_pool_free(pools[2]);
-    nb_close(nb);
-    return failed;
+    return cmocka_run_group_tests(tests, open_pools, close_pools);
 }

@@ -11,8 +11,6 @@
 #include "program.h"
 #include "ops.h"
 
-static nb_context *nb;
-static nb_pool    *pools[3]; /* of 1, 2 and 3 threads */
 static int         compared;
 
 /* An array of random bytes (f32: numbers) in a layout. */
@@ -28,7 +26,7 @@ static nb_array array(nb_dtype dtype, int layout, int rank, const int64_t *shape
     memcpy(a.shape, shape, (size_t)rank * sizeof *shape);
     n = lay_out(layout, rank, shape, a.stride, &offset);
     *memory = malloc((size_t)(n * size + 1));
-    for (int64_t i = 0; i < n * size; i++) ((uint8_t *)*memory)[i] = (uint8_t)(next_bits() >> 16);
+    for (int64_t i = 0; i < n * size; i++) ((uint8_t *)*memory)[i] = (uint8_t)(draw() >> 16);
     a.data = (char *)*memory + offset * size;
     return a;
 }
@@ -43,10 +41,10 @@ static void check(const nb_op *op, nb__planner *planner, nb_call c, nb_dtype dty
     memset(want, 0x55, bytes);
     op->run(&c);
     for (int i = 0; i < TEST_ISAS; i++) {
-        for (int t = 0; t < 3 && nb__isa_find(test_isas[i]); t++) {
+        for (int t = 0; t < POOLS && nb__isa_find(test_isas[i]); t++) {
             c.out = result_array(dtype, layout, rank, shape, &got);
             memset(got, 0x55, bytes);
-            assert_true(run_planned(nb, test_isas[i], planner, &c, pools[t]));
+            assert_true(run_planned(test_isas[i], planner, &c, pools[t]));
             if (slack == 0) assert_memory_equal(got, want, bytes);
             for (int64_t k = 0; k < room && slack > 0; k++) {
                 double g = (double)((float *)got)[k], w = (double)((float *)want)[k];
@@ -161,7 +159,7 @@ static void test_one_hot(void **state) {
         for (int k = 0; k < 4; k++) {
             int64_t          n = 37, shape[] = {n, classes[i]}, numbers[37];
             nb__one_hot_attr attr = {classes[i], types[k]};
-            for (int j = 0; j < n; j++) numbers[j] = (int64_t)(next_bits() >> 8) % classes[i];
+            for (int j = 0; j < n; j++) numbers[j] = (int64_t)draw_below((uint32_t)classes[i]);
             nb_array in = {numbers, NB_I64, 1, {n}, {1}};
             check(&nb__op_one_hot, nb__plan_one_hot, (nb_call){.n_in = 1, .in = &in, .attr = &attr}, types[k], ROWS, 2, shape, 0);
             in.data = numbers + n - 1;
@@ -201,7 +199,7 @@ static void test_large(void **state) {
     free(memory[1]);
     int64_t  n = 50000, ones[] = {n, 100}, *numbers = malloc((size_t)n * sizeof *numbers);
     nb_array index = {numbers, NB_I64, 1, {n}, {1}};
-    for (int64_t i = 0; i < n; i++) numbers[i] = (int64_t)(next_bits() >> 8) % 100;
+    for (int64_t i = 0; i < n; i++) numbers[i] = (int64_t)draw_below(100);
     check(&nb__op_one_hot, nb__plan_one_hot, (nb_call){.n_in = 1, .in = &index, .attr = &(nb__one_hot_attr){100, NB_F32}}, NB_F32,
           ROWS, 2, ones, 0);
     free(numbers);
@@ -213,12 +211,5 @@ int main(void) {
         cmocka_unit_test(test_slice_grad), cmocka_unit_test(test_constants), cmocka_unit_test(test_one_hot),
         cmocka_unit_test(test_cumsum),     cmocka_unit_test(test_large),
     };
-    nb = nb_open(NULL);
-    pools[1] = nb_pool_new(2);
-    pools[2] = nb_pool_new(3);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    nb_pool_free(pools[1]);
-    nb_pool_free(pools[2]);
-    nb_close(nb);
-    return failed;
+    return cmocka_run_group_tests(tests, open_pools, close_pools);
 }

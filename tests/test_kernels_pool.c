@@ -13,8 +13,6 @@
 
 enum { PLAIN, LAST, TURNED, APART, BACKWARDS, MEMORY_LAYOUTS, GUARD = 64 };
 
-static nb_context *nb;
-static nb_pool    *pools[3]; /* of 1, 2 and 3 threads */
 static int         compared;
 
 /* Memory of an image in some order of its axes, all bytes `fill`, a guard before and behind. */
@@ -45,7 +43,7 @@ static void fill(nb_array *a, bool special) {
     int64_t at[NB_MAX_RANK] = {0};
     if (count_of(4, a->shape) == 0) return;
     do {
-        uint32_t bits = next_bits() >> 16;
+        uint32_t bits = draw() >> 16;
         float    value = special && bits % 23 == 0 ? NAN : special && bits % 7 == 0 ? -INFINITY : (float)(bits % 9) / 4 - 1;
         nb__store(a, nb__offset(a, at), (double)value);
     } while (next_place(4, a->shape, at));
@@ -67,7 +65,7 @@ static void check(nb__planner *planner, int n_in, const nb_array *in, int n_out,
     for (int i = 0; i < TEST_ISAS; i++) {
         char  *first[2] = {NULL, NULL}, *memory;
         size_t bytes;
-        for (int t = 0; t < 3 && nb__isa_find(test_isas[i]); t++) {
+        for (int t = 0; t < POOLS && nb__isa_find(test_isas[i]); t++) {
             nb_array out[2];
             char    *now[2] = {NULL, NULL};
             size_t   size[2] = {0, 0};
@@ -190,12 +188,5 @@ static void places_of_special_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(pools_of_all_kinds), cmocka_unit_test(places_of_special_values)};
-    nb = nb_open(NULL);
-    pools[1] = nb_pool_new(2);
-    pools[2] = nb_pool_new(3);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    nb_pool_free(pools[1]);
-    nb_pool_free(pools[2]);
-    nb_close(nb);
-    return failed;
+    return cmocka_run_group_tests(tests, open_pools, close_pools);
 }

@@ -13,8 +13,6 @@ enum { SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, KINDS };
 static nb__planner *const planners[] = {nb__plan_sum, nb__plan_prod,   nb__plan_max,
                                         nb__plan_min, nb__plan_argmax, nb__plan_argmin};
 
-static nb_context *nb;
-static nb_pool    *pools[3]; /* of 1, 2 and 4 threads */
 
 /* The definition: a walk over all elements. magnitude: sum of |x|, the measure of a sum's rounding. */
 static double expected(int kind, const nb_array *in, const bool *gone, const int64_t *at, double *magnitude) {
@@ -70,11 +68,11 @@ static void check(int kind, nb_array in, const bool *gone, int out_layout) {
     for (int i = 0; i < TEST_ISAS; i++) {
         if (!nb__isa_find(test_isas[i])) continue;
         void *first = NULL;
-        for (int t = 0; t < 3; t++) {
+        for (int t = 0; t < POOLS; t++) {
             void   *memory;
             nb_call c = {.out = result_array(dtype, out_layout, in.rank, shape, &memory), .n_in = 1, .in = &in};
             c.attr = kind == SUM ? (const void *)&axes : &axis;
-            assert_true(run_planned(nb, test_isas[i], planners[kind], &c, pools[t]));
+            assert_true(run_planned(test_isas[i], planners[kind], &c, pools[t]));
             if (t == 0)
                 check_values(kind, &c, gone);
             else
@@ -146,7 +144,7 @@ static void test_accuracy(void **state) {
     nb_array in = float_array(ROWS, 1, &n, &memory);
     for (int64_t i = 0; i < n; i++) memory[i] = 0.1f;
     check(SUM, in, gone, ROWS);
-    for (int64_t i = 0; i < n; i++) memory[i] = (memory[i] + next_float()) * 100;
+    for (int64_t i = 0; i < n; i++) memory[i] = (memory[i] + draw_between(-1, 1)) * 100;
     check(SUM, in, gone, ROWS);
     free(memory);
 }
@@ -161,7 +159,7 @@ static void test_nan_and_ties(void **state) {
             float   *memory;
             nb_array in = float_array(layout, 1, &n, &memory);
             float   *x = in.data;
-            for (int64_t i = 0; i < n; i++) x[i * in.stride[0]] = (float)(next_bits() >> 30);
+            for (int64_t i = 0; i < n; i++) x[i * in.stride[0]] = (float)(draw() >> 30);
             for (int kind = MAX; kind < KINDS; kind++) check(kind, in, gone, ROWS);
             x[n / 2 * in.stride[0]] = NAN;
             x[n * 3 / 4 * in.stride[0]] = -NAN;
@@ -179,9 +177,9 @@ static void test_refusals(void **state) {
     double        x[4] = {0}, y;
     nb_array      in = {x, NB_F64, 1, {4}, {1}};
     nb_call       c = {.out = {&y, NB_F64, 1, {1}, {1}}, .n_in = 1, .in = &in, .attr = &axes};
-    assert_false(run_planned(nb, "baseline", nb__plan_sum, &c, NULL));
+    assert_false(run_planned("baseline", nb__plan_sum, &c, NULL));
     in.dtype = c.out.dtype = NB_F32;
-    assert_false(run_planned(nb, "reference", nb__plan_sum, &c, NULL));
+    assert_false(run_planned("reference", nb__plan_sum, &c, NULL));
     assert_null(nb_error(nb));
 }
 
@@ -190,12 +188,5 @@ int main(void) {
         cmocka_unit_test(test_odd_sizes), cmocka_unit_test(test_many_axes),    cmocka_unit_test(test_long),
         cmocka_unit_test(test_accuracy),  cmocka_unit_test(test_nan_and_ties), cmocka_unit_test(test_refusals),
     };
-    nb = nb_open(NULL);
-    pools[1] = nb_pool_new(2);
-    pools[2] = nb_pool_new(4);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    nb_pool_free(pools[1]);
-    nb_pool_free(pools[2]);
-    nb_close(nb);
-    return failed;
+    return cmocka_run_group_tests(tests, open_pools, close_pools);
 }

@@ -8,22 +8,15 @@
 
 #include <cmocka.h>
 
+#include "draw.h"
 #include "kernels.h"
 
 enum { OPERANDS = 4, MOST = 2600, MOST_STEPS = 30, CASES = 400 };
 
-static uint32_t random_state = 7;
-static uint32_t draw(uint32_t below) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state % below;
-}
-
 static float any_float(void) {
     static const float special[] = {
         0, -0.0f, 1, -1, 1e38f, -1e38f, 1e-42f, __builtin_inff(), -__builtin_inff(), __builtin_nanf("")};
-    return draw(6) ? (float)draw(4096) * 0x1p-9f - 4 : special[draw(sizeof special / sizeof *special)];
+    return draw_below(6) ? (float)draw_below(4096) * 0x1p-9f - 4 : special[draw_below(sizeof special / sizeof *special)];
 }
 
 static const int arithmetic[] = {NB__ROW_add,     NB__ROW_sub,     NB__ROW_mul, NB__ROW_div,
@@ -34,7 +27,7 @@ static const int arithmetic[] = {NB__ROW_add,     NB__ROW_sub,     NB__ROW_mul, 
 /* A value that is there already and of floats: most often the last one. */
 static short pick(const nb__region *r) {
     for (;;) {
-        int n = r->n_in + r->n_instructions, v = draw(3) && r->n_instructions ? n - 1 : (int)draw((uint32_t)n);
+        int n = r->n_in + r->n_instructions, v = draw_below(3) && r->n_instructions ? n - 1 : (int)draw_below((uint32_t)n);
         if (v < r->n_in || r->instruction[v - r->n_in].dtype == NB_F32) return (short)v;
     }
 }
@@ -45,28 +38,29 @@ static void add(nb__region *r, int row, nb_dtype dtype, int a, int b, int c) {
 
 /* Random work, in which much goes on with what was there before. How many results. */
 static int write_region(nb__region *r) {
-    int results = 0, steps = 2 + (int)draw(MOST_STEPS - 4);
+    int results = 0, steps = 2 + (int)draw_below(MOST_STEPS - 4);
     *r = (nb__region){.n_in = OPERANDS};
     while (r->n_instructions < steps) {
-        uint32_t kind = draw(6);
+        uint32_t kind = draw_below(6);
         short    a = pick(r), b = pick(r), c = pick(r);
         if (kind == 0) {
-            add(r, alone[draw(sizeof alone / sizeof *alone)], NB_F32, a, -1, -1);
+            add(r, alone[draw_below(sizeof alone / sizeof *alone)], NB_F32, a, -1, -1);
             r->instruction[r->n_instructions - 1].p = -0.5;
             r->instruction[r->n_instructions - 1].q = 1.75;
         } else if (kind == 1) {
-            add(r, comparisons[draw(5)], NB_BOOL, a, b, -1);
-            if (!draw(4)) add(r, NB__ROW_neg, NB_F32, c, -1, -1);
+            add(r, comparisons[draw_below(5)], NB_BOOL, a, b, -1);
+            if (!draw_below(4)) add(r, NB__ROW_neg, NB_F32, c, -1, -1);
             int at = r->n_in + r->n_instructions - 1;
             while (r->instruction[at - r->n_in].dtype != NB_BOOL) at--;
             add(r, NB__ROW_where, NB_F32, at, pick(r), c);
         } else {
-            int row = arithmetic[draw(7)];
+            int row = arithmetic[draw_below(7)];
             add(r, row, NB_F32, a, row == NB__ROW_exp ? -1 : b, -1);
         }
     }
     for (int k = 0; k < r->n_instructions; k++)
-        if (r->instruction[k].dtype == NB_F32 && (k == r->n_instructions - 1 || !draw(8))) r->instruction[k].store = results++;
+        if (r->instruction[k].dtype == NB_F32 && (k == r->n_instructions - 1 || !draw_below(8)))
+            r->instruction[k].store = results++;
     return results;
 }
 
@@ -144,7 +138,7 @@ static void same_bits(void **state) {
     for (int i = 0; i < 3; i++) {
         const nb__isa *isa = nb__isa_find(isas[i]);
         int            series = 0;
-        for (int c = 0; isa && c < CASES; c++) series += check(nb, isa, sizes[draw(sizeof sizes / sizeof *sizes)]);
+        for (int c = 0; isa && c < CASES; c++) series += check(nb, isa, sizes[draw_below(sizeof sizes / sizeof *sizes)]);
         assert_true(!isa || series > CASES);
     }
     nb_close(nb);

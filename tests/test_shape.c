@@ -8,8 +8,6 @@
 #include "arrays.h"
 #include "ops.h"
 
-static nb_context *nb;
-
 /* Where an element of the result comes from: fills the operand's index. */
 typedef void source_of(const nb_array *in, const void *attr, const nb_array *out, const int64_t *at, int64_t *from);
 
@@ -233,8 +231,5 @@ int main(void) {
         cmocka_unit_test(test_slice_views), cmocka_unit_test(test_python_slices),
         cmocka_unit_test(test_joins),       cmocka_unit_test(test_errors),
     };
-    nb = nb_open(NULL);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    nb_close(nb);
-    return failed;
+    return cmocka_run_group_tests(tests, open_context, close_context);
 }

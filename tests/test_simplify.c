@@ -8,22 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "context.h"
 #include "ops.h"
 #include "program.h"
-
-static nb_context *nb;
-
-static int open_context(void **state) {
-    (void)state;
-    nb = nb_open(NULL);
-    return nb ? 0 : 1;
-}
-
-static int close_context(void **state) {
-    (void)state;
-    nb_close(nb);
-    return 0;
-}
 
 /* Values between -1 and 1. */
 static nb_tensor *fill(nb_tensor *x) {

@@ -21,17 +21,6 @@ static nb_array array_of(const nb__node *n) {
     return a;
 }
 
-/* An operand as elementwise loops see it: with the result's shape, strides of 0 where it is repeated. */
-static nb_array broadcast(nb_array a, const nb_array *to) {
-    nb_array wide = {.data = a.data, .dtype = a.dtype, .rank = to->rank};
-    for (int i = 0; i < wide.rank; i++) {
-        int k = i - (to->rank - a.rank);
-        wide.shape[i] = to->shape[i];
-        wide.stride[i] = k < 0 || a.shape[k] != to->shape[i] ? 0 : a.stride[k];
-    }
-    return wide;
-}
-
 /* Runs the node once; a splat is computed at one place. */
 static int compute(nb__rewrite *r, const nb__node *n, bool is_splat) {
     nb__node  made = *n;
@@ -43,7 +32,7 @@ static int compute(nb__rewrite *r, const nb__node *n, bool is_splat) {
     nb_array out = array_of(&made);
     for (int k = 0; k < n->n_in; k++) {
         in[k] = array_of(&r->node[n->in[k]]);
-        if (nb__row_of(n->op) >= 0) in[k] = broadcast(in[k], &out);
+        if (nb__row_of(n->op) >= 0) in[k] = nb__broadcast_to(in[k], &out);
     }
     if (is_splat) {
         out.rank = 0;

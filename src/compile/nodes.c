@@ -70,6 +70,16 @@ nb_array nb__array_of(const nb_program *p, int node) {
     return a;
 }
 
+nb_array nb__broadcast_to(nb_array a, const nb_array *space) {
+    nb_array b = {.data = a.data, .dtype = a.dtype, .rank = space->rank};
+    memcpy(b.shape, space->shape, sizeof b.shape);
+    for (int i = 0; i < a.rank; i++) {
+        int at = space->rank - a.rank + i;
+        b.stride[at] = a.shape[i] == 1 ? 0 : a.stride[i];
+    }
+    return b;
+}
+
 int nb__member(const nb_program *p, const nb__step *s, int i) {
     int of = nb__is_view(&p->node[i]) ? p->node[i].base : i;
     for (int k = 0; k < s->n_nodes; k++)

@@ -185,6 +185,7 @@ bool     nb__splat_value(const nb__node *n, double *value); /* whether n is the 
 bool     nb__is_zeros(const nb__node *n);
 void     nb__row_major(nb__node *n); /* strides of rows in order */
 nb_array nb__array_of(const nb_program *p, int node); /* without data */
+nb_array nb__broadcast_to(nb_array a, const nb_array *space); /* as elementwise work sees it: repeated axes have stride 0 */
 /* The place in step s of the member that computes node i, or whose values i shows as they are (a view); -1: none does. */
 int nb__member(const nb_program *p, const nb__step *s, int i);
 
@@ -200,11 +201,10 @@ enum { NB__MOST_LEADERS = 3 };
 int nb__leaders(const nb__node *node, const nb__node *n, int *leader);
 
 /* select.c: room for the arrays of a step's call; array k is node's. select_region.c: the kernel of a region, or of one
- * elementwise node; an operand as an elementwise result sees it: broadcast axes have stride 0. */
+ * elementwise node. */
 bool     nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out);
 void     nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a);
 bool     nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *region);
-nb_array nb__broadcast_to(nb_array a, const nb_array *space);
 
 /* simplify.c: of bytes, by words as in FNV-1a, going on from h. */
 #define NB__HASH_START UINT64_C(14695981039346656037)

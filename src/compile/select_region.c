@@ -5,16 +5,6 @@
 #include "ops.h"
 #include "program.h"
 
-nb_array nb__broadcast_to(nb_array a, const nb_array *space) {
-    nb_array b = {.dtype = a.dtype, .rank = space->rank};
-    memcpy(b.shape, space->shape, sizeof b.shape);
-    for (int i = 0; i < a.rank; i++) {
-        int at = space->rank - a.rank + i;
-        b.stride[at] = a.shape[i] == 1 ? 0 : a.stride[i];
-    }
-    return b;
-}
-
 /* An array as the space sees it. Its wide axes are those of the space, for ROW without those of rows; `shape` tells which are
  * wide, where the array itself has been reduced. */
 static nb_array in_space(const nb__step *s, nb__part part, const nb_array *a, const nb_array *shape) {

@@ -49,20 +49,24 @@ static nb_tensor *elementwise(const nb_op *op, nb_tensor *x, nb_tensor *target, 
 /* --------------------------------------------------------------------------------------------------- of a number and a target */
 
 static const nb_op mse_op = {.name = "mse", .formula = "(x - t)^2", .gradient = "dx = 2 (x - t)\\, dy", .kind = NB_COMPOSITION};
-static nb_tensor  *mse(nb_tensor *x, nb_tensor *t, double p) {
-     (void)p;
-     return nb_square(nb_sub(x, t));
+
+static nb_tensor *mse(nb_tensor *x, nb_tensor *t, double p) {
+    (void)p;
+    return nb_square(nb_sub(x, t));
 }
+
 nb_tensor *nb_mse(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
     return elementwise(&mse_op, x, target, reduction, 0, mse);
 }
 
 static const nb_op mae_op = {
     .name = "mae", .formula = "|x - t|", .gradient = "dx = \\mathrm{sign}(x - t)\\, dy", .kind = NB_COMPOSITION};
+
 static nb_tensor *mae(nb_tensor *x, nb_tensor *t, double p) {
     (void)p;
     return nb_abs(nb_sub(x, t));
 }
+
 nb_tensor *nb_mae(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
     return elementwise(&mae_op, x, target, reduction, 0, mae);
 }
@@ -71,10 +75,12 @@ static const nb_op huber_op = {.name = "huber",
                                .formula = "c\\,(|x - t| - c/2),\\ c = \\min(|x - t|, \\delta)",
                                .gradient = "dx = c\\, \\mathrm{sign}(x - t)\\, dy",
                                .kind = NB_COMPOSITION};
-static nb_tensor  *huber(nb_tensor *x, nb_tensor *t, double delta) {
-     nb_tensor *d = nb_abs(nb_sub(x, t)), *c = nb_minimum(d, number(x, delta));
-     return nb_mul(c, nb_sub(d, times(c, 0.5)));
+
+static nb_tensor *huber(nb_tensor *x, nb_tensor *t, double delta) {
+    nb_tensor *d = nb_abs(nb_sub(x, t)), *c = nb_minimum(d, number(x, delta));
+    return nb_mul(c, nb_sub(d, times(c, 0.5)));
 }
+
 nb_tensor *nb_huber(nb_tensor *x, nb_tensor *target, double delta, nb_reduction reduction) {
     if (x && !(delta > 0)) return nb_fail(nb_context_of(x), NB_INVALID, "nb_huber: delta must be above 0, got %g", delta);
     return elementwise(&huber_op, x, target, reduction, delta, huber);
@@ -82,10 +88,12 @@ nb_tensor *nb_huber(nb_tensor *x, nb_tensor *target, double delta, nb_reduction 
 
 static const nb_op hinge_op = {
     .name = "hinge", .formula = "\\max(0, 1 - t x)", .gradient = "dx = -t\\,[t x < 1]\\, dy", .kind = NB_COMPOSITION};
+
 static nb_tensor *hinge(nb_tensor *x, nb_tensor *t, double p) {
     (void)p;
     return nb_relu(nb_sub(number(x, 1), nb_mul(t, x)));
 }
+
 nb_tensor *nb_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
     return elementwise(&hinge_op, x, target, reduction, 0, hinge);
 }
@@ -94,9 +102,11 @@ static const nb_op squared_hinge_op = {.name = "squared_hinge",
                                        .formula = "\\max(0, 1 - t x)^2",
                                        .gradient = "dx = -2 t \\max(0, 1 - t x)\\, dy",
                                        .kind = NB_COMPOSITION};
-static nb_tensor  *squared_hinge(nb_tensor *x, nb_tensor *t, double p) { return nb_square(hinge(x, t, p)); }
-nb_tensor         *nb_squared_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
-            return elementwise(&squared_hinge_op, x, target, reduction, 0, squared_hinge);
+
+static nb_tensor *squared_hinge(nb_tensor *x, nb_tensor *t, double p) { return nb_square(hinge(x, t, p)); }
+
+nb_tensor *nb_squared_hinge(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
+    return elementwise(&squared_hinge_op, x, target, reduction, 0, squared_hinge);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- of probabilities */
@@ -131,22 +141,26 @@ static const nb_op binary_cross_entropy_logits_op = {.name = "binary_cross_entro
                                                      .formula = "\\log(1 + e^x) - t x",
                                                      .gradient = "dx = (\\mathrm{sigmoid}(x) - t)\\, dy",
                                                      .kind = NB_COMPOSITION};
-static nb_tensor  *binary_cross_entropy_logits(nb_tensor *x, nb_tensor *t, double p) {
-     (void)p;
-     return nb_sub(nb_softplus(x), nb_mul(t, x));
+
+static nb_tensor *binary_cross_entropy_logits(nb_tensor *x, nb_tensor *t, double p) {
+    (void)p;
+    return nb_sub(nb_softplus(x), nb_mul(t, x));
 }
+
 nb_tensor *nb_binary_cross_entropy_logits(nb_tensor *x, nb_tensor *target, nb_reduction reduction) {
     return elementwise(&binary_cross_entropy_logits_op, x, target, reduction, 0, binary_cross_entropy_logits);
 }
 
 static const nb_op kl_divergence_op = {
     .name = "kl_divergence", .formula = "p\\,(\\log p - \\log q)", .gradient = "d\\log q = -p\\, dy", .kind = NB_COMPOSITION};
+
 static nb_tensor *kl_divergence(nb_tensor *log_q, nb_tensor *p, double unused) {
     (void)unused;
     nb_tensor *some = nb_greater(p, number(p, 0)); /* elsewhere 0, and no log of 0 on the way */
     nb_tensor *log_p = nb_log(nb_where(some, p, number(p, 1)));
     return nb_mul(p, nb_where(some, nb_sub(log_p, log_q), number(p, 0)));
 }
+
 nb_tensor *nb_kl_divergence(nb_tensor *log_q, nb_tensor *p, nb_reduction reduction) {
     return elementwise(&kl_divergence_op, log_q, p, reduction, 0, kl_divergence);
 }
