@@ -23,7 +23,7 @@ else
 CFLAGS_ALL += -DNB_DNNL=0
 endif
 
-INNER  = -Isrc/core -Isrc/ops -Isrc/autograd -Isrc/kernels -Isrc/compile -Isrc/run
+INNER  = -Isrc/core -Isrc/ops -Isrc/kernels -Isrc/compile -Isrc/run
 SRC    = $(filter-out src/kernels/isa/%,$(wildcard src/*/*.c))
 ISA    = $(wildcard src/kernels/isa/*.c)
 OBJ    = $(SRC:%.c=$(BUILD)/obj/%.o) $(foreach i,baseline v3 v4,$(ISA:%.c=$(BUILD)/obj/%.$(i).o))

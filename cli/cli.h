@@ -88,7 +88,6 @@ int         cli_cores(void);
 /* Whether a thread prepares batches ahead: only where it takes no core from the threads that compute. Else it costs more than it
  * saves. */
 bool        cli_prepares_ahead(nb_context *nb);
-const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 
 /* -------------------------------------------------------------------------------------------------------------- nets, data -- */
 
@@ -107,7 +106,9 @@ typedef struct cli_step {
 } cli_step;
 bool cli_step_make(nb_context *nb, nb_net *net, int64_t batch, bool infer, cli_step *s);
 /* The memory plan of a step, on stdout. False when the context has failed. */
-bool        cli_print_memory(nb_context *nb, nb_net *net, int64_t batch);
+bool cli_print_memory(nb_context *nb, nb_net *net, int64_t batch);
+/* numbers.c */
+const char *cli_s(int64_t n); /* "" for 1, else "s": the end of a noun */
 const char *cli_scaled(double n, const char *unit, char text[32]); /* 1843200 -> "1.84 M" and the unit: thousands by 1000 */
 const char *cli_shape(nb_dims d, char text[64]);                   /* "1x28x28" */
 /* Where the time of a program went, on stderr; nothing unless NABLA_PROFILE=1 was set. */

@@ -27,8 +27,6 @@ int cli_cores(void) {
 
 bool cli_prepares_ahead(nb_context *nb) { return nb_threads(nb) > 1 && nb_threads(nb) < cli_cores(); }
 
-const char *cli_s(int64_t n) { return n == 1 ? "" : "s"; }
-
 nb_context *cli_open(int64_t threads, uint64_t seed) {
     nb_context *nb = nb_open(&(nb_options){.threads = threads ? (int)threads : cli_cores(), .seed = seed});
     if (!nb) cli_error("no memory for a context");

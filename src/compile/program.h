@@ -14,8 +14,6 @@
 #ifndef NB_PROGRAM_H
 #define NB_PROGRAM_H
 
-#include <stdatomic.h>
-
 #include "core.h"
 #include "kernels.h"
 
@@ -103,14 +101,6 @@ typedef struct nb__commit {
     int          node;
     int          leaf; /* its old value */
 } nb__commit;
-
-/* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
-struct nb_fault {
-    atomic_flag lock;
-    bool        is_set;
-    int64_t     element;
-    char        message[256];
-};
 
 struct nb_program {
     nb_context *nb;

@@ -164,6 +164,21 @@ nb_tensor *nb__fail_at(const nb_tensor *where, nb_status status, const char *for
     return t;
 }
 
+void nb_raise(const nb_call *call, int64_t element, const char *format, ...) {
+    struct nb_fault *f = call->fault;
+    while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) {
+    }
+    if (!f->is_set || element < f->element) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(f->message, sizeof f->message, format, args);
+        va_end(args);
+        f->is_set = true;
+        f->element = element;
+    }
+    atomic_flag_clear_explicit(&f->lock, memory_order_release);
+}
+
 /* --------------------------------------------------------------------------------------------------------------------- scopes */
 
 /* The child of the current scope with that name, made on first use. Without memory the scope stays as it is: the error says

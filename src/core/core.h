@@ -5,6 +5,8 @@
 #ifndef NB_CORE_H
 #define NB_CORE_H
 
+#include <stdatomic.h>
+
 #include "nabla.h"
 
 #define NB__KEPT UINT64_MAX      /* nb_tensor.step of a kept tensor */
@@ -62,6 +64,14 @@ struct nb_tensor {
     uint64_t      mark;    /* scratch for walks: see nb__walk */
     int64_t       index;
     nb_tensor    *next;    /* of the kept tensors */
+};
+
+/* The first bad value that kernels of a run met: see nb_raise. Kernels on several threads may report at once. */
+struct nb_fault {
+    atomic_flag lock;
+    bool        is_set;
+    int64_t     element;
+    char        message[256];
 };
 
 typedef struct nb__chunk nb__chunk;

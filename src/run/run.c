@@ -1,25 +1,9 @@
 /* run.c: a run of a program: its calls one after the other, the checks, then what changes kept tensors. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ops.h"
 #include "run.h"
-
-void nb_raise(const nb_call *call, int64_t element, const char *format, ...) {
-    struct nb_fault *f = call->fault;
-    while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) {
-    }
-    if (!f->is_set || element < f->element) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(f->message, sizeof f->message, format, args);
-        va_end(args);
-        f->is_set = true;
-        f->element = element;
-    }
-    atomic_flag_clear_explicit(&f->lock, memory_order_release);
-}
 
 int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count) {
     /* An exponent of all ones is infinity or NaN. Whole blocks first, without branches. */
