@@ -36,10 +36,11 @@ static inline vector pick(lanes m, vector a, vector b) { return (vector)_mm512_m
 static inline int    any(lanes m) { return m != 0; }
 static inline int    holds(lanes m, int i) { return m >> i & 1; }
 static inline vector to_float(whole x) { return (vector)_mm512_cvtepi32_ps((__m512i)x); }
+static inline whole  to_whole(vector x) { return (whole)_mm512_cvttps_epi32((__m512)x); }
 static inline vector square_root(vector x) { return (vector)_mm512_sqrt_ps((__m512)x); }
 static inline vector fma_(vector a, vector b, vector c) { return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-/* first_of: the first n lanes of x, zeros behind them. smaller, larger: a < b ? a : b and a > b ? a : b: of a NaN and another,
- * b. */
+/* to_whole: towards zero; INT32_MIN of NaN and of what is out of range. first_of: the first n lanes of x, zeros behind them.
+ * smaller, larger: a < b ? a : b and a > b ? a : b: of a NaN and another, b. */
 static inline vector smaller(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline vector larger(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
 #define TO_WHOLE(x, how) ((vector)_mm512_roundscale_ps((__m512)(x), (how) | _MM_FROUND_NO_EXC))
@@ -61,6 +62,7 @@ typedef whole         lanes;
 static inline vector  pick(lanes m, vector a, vector b) { return (vector)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m); }
 static inline int     any(lanes m) { return _mm256_movemask_ps((__m256)m) != 0; }
 static inline vector  to_float(whole x) { return (vector)_mm256_cvtepi32_ps((__m256i)x); }
+static inline whole   to_whole(vector x) { return (whole)_mm256_cvttps_epi32((__m256)x); }
 static inline vector  square_root(vector x) { return (vector)_mm256_sqrt_ps((__m256)x); }
 static inline vector  fma_(vector a, vector b, vector c) { return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 static inline vector  smaller(vector a, vector b) { return (vector)_mm256_min_ps((__m256)a, (__m256)b); }
@@ -88,6 +90,7 @@ typedef whole        lanes;
 static inline vector pick(lanes m, vector a, vector b) { return (vector)((m & (whole)a) | (~m & (whole)b)); }
 static inline int    any(lanes m) { return _mm_movemask_ps((__m128)m) != 0; }
 static inline vector to_float(whole x) { return (vector)_mm_cvtepi32_ps((__m128i)x); }
+static inline whole  to_whole(vector x) { return (whole)_mm_cvttps_epi32((__m128)x); }
 static inline vector square_root(vector x) { return (vector)_mm_sqrt_ps((__m128)x); }
 static inline vector fma_(vector a, vector b, vector c) { return a * b + c; }
 static inline vector smaller(vector a, vector b) { return (vector)_mm_min_ps((__m128)a, (__m128)b); }
