@@ -8,12 +8,12 @@
 
 typedef struct state {
     nb__folded x, out, index, source;
+    nb__tile  *add;
     int64_t    rows_a_tile; /* of outer; sorted: of the destination's axis */
     int64_t    parts;       /* of the destination's axis */
 } state;
 
 enum { TILE = 16384, MAX_PARTS = 16, AHEAD = 4 /* rows that are fetched before they are needed */ };
-
 
 typedef struct job {
     const state   *s;
@@ -25,9 +25,10 @@ static int64_t place_at(const job *j, int64_t offset, int64_t element, bool loud
     return nb__place(j->c, "scatter_add", &j->c->in[1], offset, j->s->out.size[1], element, loud);
 }
 
-static void add_row(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t n) {
-    if (to_step == 1 && from_step == 1)
-        for (int64_t i = 0; i < n; i++) to[i] += from[i];
+/* to += from, rows of the result's length. */
+static void add_row(const state *s, float *to, const float *from) {
+    int64_t n = s->out.size[2], to_step = s->out.stride[2], from_step = s->source.stride[2];
+    if (to_step == 1 && from_step == 1) s->add(to, to, from, NULL, n, 0, 0, false);
     else
         for (int64_t i = 0; i < n; i++) to[i * to_step] += from[i * from_step];
 }
@@ -58,7 +59,7 @@ static void scatter_part(const job *j, int64_t o, int64_t low, int64_t high) {
         } else {
             int64_t place = place_at(j, at, element, low == 0);
             if (place >= low && place < high)
-                add_row(out + place * s->out.stride[1], s->out.stride[2], from, s->source.stride[2], inner);
+                add_row(s, out + place * s->out.stride[1], from);
         }
     }
 }
@@ -100,20 +101,21 @@ static void sorted_task(void *arg, int64_t tile, int thread) {
     const job   *j = arg;
     const state *s = j->s;
     const float *x = j->c->in[0].data, *source = j->c->in[2].data;
-    int64_t      first = tile * s->rows_a_tile, last = least(first + s->rows_a_tile, s->out.size[1]), inner = s->out.size[2];
+    int64_t      first = tile * s->rows_a_tile, last = least(first + s->rows_a_tile, s->out.size[1]);
     (void)thread;
-    bool whole =
-        s->out.stride[2] == 1 && s->out.stride[1] == inner && s->x.stride[1] == inner * s->x.stride[2]; /* the tile lies evenly */
-    if (whole && last > first)
-        nb__copy_run((int)sizeof *x, (float *)j->c->out.data + first * inner, 1, x + first * s->x.stride[1], s->x.stride[2],
-                     (last - first) * inner);
-    int32_t all = last > first ? j->end[last - 1] : 0;
+    bool         is_dense = s->out.stride[2] == 1 && s->x.stride[2] == 1 && s->source.stride[2] == 1;
+    int32_t      all = last > first ? j->end[last - 1] : 0;
     for (int64_t r = first; r < last; r++) {
-        float *out = (float *)j->c->out.data + r * s->out.stride[1];
-        if (!whole) copy_row(s, out, x + r * s->x.stride[1]);
-        for (int32_t k = r ? j->end[r - 1] : 0; k < j->end[r]; k++) {
+        float       *to = (float *)j->c->out.data + r * s->out.stride[1];
+        const float *from = x + r * s->x.stride[1];
+        int32_t      k = r ? j->end[r - 1] : 0, end = j->end[r];
+        if (is_dense && k < end) /* x and its first source in one go */
+            s->add(to, from, source + j->order[k++] * s->source.stride[1], NULL, s->out.size[2], 0, 0, false);
+        else
+            copy_row(s, to, from);
+        for (; k < end; k++) {
             if (k + AHEAD < all) __builtin_prefetch(source + j->order[k + AHEAD] * s->source.stride[1]);
-            add_row(out, s->out.stride[2], source + j->order[k] * s->source.stride[1], s->source.stride[2], inner);
+            add_row(s, to, source + j->order[k] * s->source.stride[1]);
         }
     }
 }
@@ -136,6 +138,7 @@ bool nb__plan_scatter_add(nb_context *nb, const nb__isa *isa, const nb__call *ca
     if (!nb__fold(x, a, a + 1, &s.x) || !nb__fold(out, a, a + 1, &s.out) || !nb__fold(index, a, a + 1, &s.index) ||
         !nb__fold(source, a, a + 1, &s.source))
         return false;
+    s.add = isa->tiles[NB__ROW_add];
     state *copy = nb_alloc(nb, sizeof *copy);
     if (!copy) return false;
     int64_t n = s.out.size[1], count = s.source.size[1], inner = s.out.size[2],
