@@ -217,7 +217,7 @@ static void measure_start(const settings *s) {
     snprintf(batch, sizeof batch, "%d", s->batch);
     for (int i = 0; i < BLOCKS; i++) {
         int    ends[2];
-        double start = now_ms(), mb;
+        double start = now_ms(), mb = 0;
         pid_t  child = pipe(ends) ? -1 : fork();
         if (child < 0) fail("cannot start a process", NULL);
         if (child == 0) {
