@@ -136,6 +136,144 @@ static void test_long(void **state) {
     check_shape(4, (int64_t[]){16, 60, 60, 5}, 7);
 }
 
+/* ------------------------------------------------------------------------------------------------------------------- moments */
+
+/* The definition, for one result: the sum, the sum of squares around the mean, and the measure of the sum's rounding. */
+static void expected_moments(const nb_array *in, const bool *gone, const int64_t *at, double *sum, double *squares,
+                             double *magnitude) {
+    int64_t part[NB_MAX_RANK], index[NB_MAX_RANK], size[NB_MAX_RANK];
+    double  n = 1, mean = 0;
+    for (int i = 0; i < in->rank; i++) n *= (double)(size[i] = gone[i] ? in->shape[i] : 1);
+    *sum = *squares = *magnitude = 0;
+    for (int pass = 0; pass < 2 && n > 0; pass++) {
+        memset(part, 0, sizeof part);
+        do {
+            for (int i = 0; i < in->rank; i++) index[i] = gone[i] ? part[i] : at[i];
+            double x = (double)((const float *)in->data)[place_of(in, index)];
+            if (pass)
+                *squares += (x - mean) * (x - mean);
+            else
+                *sum += x, *magnitude += fabs(x);
+        } while (next_place(in->rank, size, part));
+        mean = *sum / n;
+    }
+}
+
+static bool is_near(double got, double want, double room) {
+    return got == want || fabs(got - want) <= room || (isnan(got) && isnan(want));
+}
+
+/* Both results lie along `first`, the first axis that goes. */
+static void check_moment_values(const nb_call *c, const bool *gone, int first) {
+    int64_t at[NB_MAX_RANK] = {0}, shape[NB_MAX_RANK];
+    memcpy(shape, c->out.shape, sizeof shape);
+    shape[first] = 1;
+    if (count_of(c->out.rank, shape) == 0) return;
+    do {
+        double       sum, squares, magnitude;
+        const float *got = (const float *)c->out.data + place_of(&c->out, at);
+        expected_moments(&c->in[0], gone, at, &sum, &squares, &magnitude);
+        double a = (double)got[0], b = (double)got[c->out.stride[first]];
+        if (!is_near(a, sum, 5e-7 * magnitude)) fail_msg("sum: got %.9g, want %.9g", a, sum);
+        if (!is_near(b, squares, 5e-7 * squares)) fail_msg("squares: got %.9g, want %.9g", b, squares);
+    } while (next_place(c->out.rank, shape, at));
+}
+
+static void check_moments(nb_array in, const bool *gone, int out_layout) {
+    nb__axes_attr axes = {.axes.rank = 0};
+    int64_t       shape[NB_MAX_RANK];
+    for (int i = 0; i < in.rank; i++) {
+        shape[i] = gone[i] ? 1 : in.shape[i];
+        if (gone[i]) axes.axes.size[axes.axes.rank++] = i;
+    }
+    int first = (int)axes.axes.size[0];
+    shape[first] = 2;
+    size_t bytes = (size_t)count_of(in.rank, shape) * sizeof(float);
+    for (int i = 0; i < TEST_ISAS; i++) {
+        if (!nb__isa_find(test_isas[i])) continue;
+        void *one = NULL;
+        for (int t = 0; t < 3; t++) {
+            void   *memory;
+            nb_call c = {.out = result_array(NB_F32, out_layout, in.rank, shape, &memory), .n_in = 1, .in = &in, .attr = &axes};
+            assert_true(run_planned(test_isas[i], nb__plan_moments, &c, pools[t]));
+            if (t == 0)
+                check_moment_values(&c, gone, first);
+            else
+                assert_memory_equal(memory, one, bytes);
+            if (t == 0)
+                one = memory;
+            else
+                free(memory);
+        }
+        free(one);
+    }
+}
+
+/* Values of a kind in an array of n: what makes variances go wrong. */
+enum { PLAIN, FAR_OFF, OUTLIER_FIRST, EQUAL, WITH_NAN, WITH_INFINITY, INFINITY_FIRST, VALUES };
+
+static void set_values(float *x, int64_t n, int kind) {
+    if (n == 0) return;
+    for (int64_t i = 0; i < n; i++) x[i] = kind == EQUAL ? 0.1f : draw_between(-1, 1) + (kind == FAR_OFF ? 1e4f : 0);
+    if (kind == OUTLIER_FIRST) x[0] = 1e6f;
+    if (kind == WITH_NAN) x[n / 2] = NAN;
+    if (kind == WITH_INFINITY) x[n / 2] = INFINITY;
+    if (kind == INFINITY_FIRST) x[0] = -INFINITY;
+}
+
+static void check_moments_of_shape(int rank, const int64_t *shape, unsigned mask, int kinds) {
+    bool gone[NB_MAX_RANK] = {0};
+    for (int i = 0; i < rank; i++) gone[i] = mask >> i & 1;
+    for (int layout = 0; layout < LAYOUTS; layout++)
+        for (int kind = 0; kind < kinds; kind++) {
+            float   *memory;
+            int64_t  stride[NB_MAX_RANK], offset;
+            nb_array in = float_array(layout, rank, shape, &memory);
+            set_values(memory, lay_out(layout, rank, shape, stride, &offset), kind);
+            check_moments(in, gone, layout & 1 ? REVERSED : ROWS);
+            free(memory);
+        }
+}
+
+static void test_moments(void **state) {
+    (void)state;
+    static const int64_t size[] = {0, 1, 7, 15, 16, 17, 33, 1000};
+    for (int i = 0; i < 8; i++) {
+        check_moments_of_shape(1, &size[i], 1, VALUES);
+        for (int k = 0; k < 8; k++)
+            for (unsigned mask = 1; mask < 4; mask++) check_moments_of_shape(2, (int64_t[]){size[i], size[k]}, mask, EQUAL);
+    }
+    for (unsigned mask = 1; mask < 3; mask++) check_moments_of_shape(2, (int64_t[]){33, 45}, mask, VALUES);
+    for (unsigned mask = 1; mask < 16; mask++) check_moments_of_shape(4, (int64_t[]){3, 2, 5, 7}, mask, EQUAL);
+    check_moments_of_shape(8, (int64_t[]){2, 1, 3, 2, 1, 2, 3, 2}, 0xa6, EQUAL);
+    /* Long enough to be cut into groups. */
+    check_moments_of_shape(1, (int64_t[]){200001}, 1, VALUES);
+    check_moments_of_shape(2, (int64_t[]){70001, 3}, 1, OUTLIER_FIRST);
+    check_moments_of_shape(2, (int64_t[]){9001, 33}, 1, VALUES);
+    check_moments_of_shape(2, (int64_t[]){130, 2600}, 1, OUTLIER_FIRST);
+    check_moments_of_shape(4, (int64_t[]){16, 5, 60, 60}, 13, OUTLIER_FIRST);
+    check_moments_of_shape(4, (int64_t[]){16, 60, 60, 5}, 7, OUTLIER_FIRST);
+}
+
+/* Exactly 0, also where a mean is not one of the numbers. */
+static void test_no_deviation(void **state) {
+    (void)state;
+    int64_t       shape[] = {70007, 19}, results[] = {2, 19};
+    float        *memory;
+    nb_array      in = float_array(ROWS, 2, shape, &memory);
+    nb__axes_attr axes = {{1, {0}}};
+    for (int64_t i = 0; i < shape[0] * shape[1]; i++) memory[i] = 0.1f * (float)(1 + i % shape[1]);
+    for (int i = 0; i < TEST_ISAS; i++) {
+        if (!nb__isa_find(test_isas[i])) continue;
+        void   *out;
+        nb_call c = {.out = result_array(NB_F32, ROWS, 2, results, &out), .n_in = 1, .in = &in, .attr = &axes};
+        assert_true(run_planned(test_isas[i], nb__plan_moments, &c, pools[2]));
+        for (int k = 0; k < 19; k++) assert_true(((float *)out)[19 + k] == 0);
+        free(out);
+    }
+    free(memory);
+}
+
 static void test_accuracy(void **state) {
     (void)state;
     int64_t  n = 10000000;
@@ -187,6 +325,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_odd_sizes), cmocka_unit_test(test_many_axes),    cmocka_unit_test(test_long),
         cmocka_unit_test(test_accuracy),  cmocka_unit_test(test_nan_and_ties), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_moments),   cmocka_unit_test(test_no_deviation),
     };
     return cmocka_run_group_tests(tests, open_pools, close_pools);
 }

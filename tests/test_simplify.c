@@ -503,6 +503,62 @@ static void test_heads(void **state) {
     compare(nb_list_of(nb, nb_neg(nb_reshape(d, nb_shape(2, 84))), c), 1e-5);
 }
 
+/* ------------------------------------------------------------------------------------------------------------ moments */
+
+static nb_tensor *centre(nb_tensor *x, nb_dims axes) { return nb_sub(x, nb_mean(x, axes, true)); }
+
+/* Compares, and looks how often variances are found, and how many other sums are left. */
+static void expect_moments(nb_list roots, int moments, int sums) {
+    nb_program *p = compare(roots, 1e-5);
+    assert_int_equal(count(p, "moments"), moments);
+    assert_int_equal(count(p, "sum"), sums);
+}
+
+static void test_moments(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(70, 90)), *image = input(nb_shape(4, 3, 6, 5)), *v = input(nb_shape(3, 1, 1));
+    for (int k = 0; k < 2; k++) {
+        expect_moments(nb_list_of(nb, nb_var(x, nb_axes(0), k, k)), 1, 0);
+        expect_moments(nb_list_of(nb, nb_var(x, nb_axes(1), k, k)), 1, 0);
+        expect_moments(nb_list_of(nb, nb_var(x, nb_axes(), k, k)), 1, 0);
+        expect_moments(nb_list_of(nb, nb_var(nb_transpose(x, 0, 1), nb_axes(0), k, k)), 1, 0);
+    }
+    nb_dims    axes = nb_axes(0, 2, 3);
+    nb_tensor *mean = nb_mean(image, axes, true), *var = nb_var(image, axes, true, 0);
+    expect_moments(nb_list_of(nb, mean, var), 1, 0);
+    expect_moments(nb_list_of(nb, nb_div(nb_sub(image, mean), nb_sqrt(var)), mean), 1, 0);
+    /* What is the same for all that is summed only moves the mean. */
+    nb_tensor *moved[] = {nb_add(image, v), nb_add(v, image), nb_sub(image, v)};
+    for (int k = 0; k < 3; k++) {
+        nb_tensor *m = nb_mean(moved[k], axes, true), *s = nb_var(moved[k], axes, true, 0);
+        expect_moments(nb_list_of(nb, nb_div(nb_sub(moved[k], m), nb_sqrt(s)), m), 1, 0);
+    }
+    /* Sums, and sums of squares, of other things. */
+    expect_moments(nb_list_of(nb, nb_var(image, axes, true, 0), nb_sum(image, nb_axes(1), true), nb_sum(nb_exp(image), axes, true)),
+                   1, 2);
+}
+
+static void test_moments_that_stay(void **state) {
+    (void)state;
+    nb_tensor *x = input(nb_shape(70, 90)), *w = input(nb_shape(70, 1)), *inverse = nb_rsqrt(nb_var(x, nb_axes(1), true, 0));
+    /* Rows that stay in the cache. */
+    expect_moments(nb_list_of(nb, nb_mul(centre(x, nb_axes(1)), inverse)), 0, 2);
+    expect_moments(nb_list_of(nb, nb_mul(x, inverse)), 0, 2);
+    nb_tensor *few = input(nb_shape(40, 5));
+    expect_moments(nb_list_of(nb, nb_var(few, nb_axes(1), false, 0)), 0, 2);
+    /* Elementwise work is computed on the way; what differs along the axis moves each square. */
+    expect_moments(nb_list_of(nb, nb_var(nb_exp(x), nb_axes(0), false, 0)), 0, 2);
+    expect_moments(nb_list_of(nb, nb_var(nb_add(x, w), nb_axes(0), false, 0)), 0, 2);
+    /* Around something else than the mean. */
+    nb_tensor *sum = nb_sum(x, nb_axes(0), true), *other = nb_mean(nb_neg(x), nb_axes(0), true);
+    nb_tensor *off[] = {nb_sub(x, nb_mul(sum, number(1.0 / 71))), nb_sub(x, other), nb_sub(nb_mean(x, nb_axes(0), true), x)};
+    for (int k = 0; k < 3; k++) expect_moments(nb_list_of(nb, nb_sum(nb_square(off[k]), nb_axes(0), false)), 0, 2);
+    expect_moments(nb_list_of(nb, nb_sum(nb_square(centre(x, nb_axes(0))), nb_axes(), false)), 0, 2);
+    nb_tensor *wide = nb_cast(x, NB_F64);
+    nb_program *p = compile(nb_list_of(nb, nb_var(wide, nb_axes(0), false, 0)), "all");
+    assert_int_equal(count(p, "moments"), 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------- the pass */
 
 /* Each word of NABLA_PASSES alone and all but it give the same results. */
@@ -558,6 +614,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_flattened_images, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_lookups, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_heads, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_moments, open_context, close_context),
+        cmocka_unit_test_setup_teardown(test_moments_that_stay, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_switches, open_context, close_context),
         cmocka_unit_test_setup_teardown(test_watched, open_context, close_context),
     };

@@ -27,13 +27,13 @@ static bool is_by_item(const nb_program *p, int i, int k) { return p->node[p->no
 
 /* Whether a reduction, or a running sum, leaves the first axis alone; axes ascend. */
 static bool leaves_items(const nb__node *n) {
-    if (n->op != &nb__op_sum) return ((const nb__axis_attr *)n->attr)->axis > 0;
+    if (n->op != &nb__op_sum && n->op != &nb__op_moments) return ((const nb__axis_attr *)n->attr)->axis > 0;
     const nb_dims *axes = &((const nb__axes_attr *)n->attr)->axes;
     return axes->rank == 0 || axes->size[0] > 0;
 }
 
 static bool reduces(const nb_op *op) {
-    return op == &nb__op_sum || op == &nb__op_max || op == &nb__op_min || op == &nb__op_prod || op == &nb__op_argmax ||
+    return op == &nb__op_sum || op == &nb__op_moments || op == &nb__op_max || op == &nb__op_min || op == &nb__op_prod || op == &nb__op_argmax ||
            op == &nb__op_argmin || op == &nb__op_cumsum;
 }
 

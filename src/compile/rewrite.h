@@ -14,7 +14,8 @@ enum {
     NB__PARTS,    /* sums of parts become concats */
     NB__PRODUCTS, /* sums of products become one product; norms are folded into weights */
     NB__LAST,     /* products with zeros, which are terms of the sums above; max pools go before what norms leave behind; tables
-                   * are multiplied instead of rows chosen from them; weights take the order of flattened images */
+                   * are multiplied instead of rows chosen from them; weights take the order of flattened images; squares around a
+                   * mean are added up together with it */
     NB__LEVELS
 };
 
@@ -77,5 +78,6 @@ int nb__norm_rule(nb__rewrite *r, int old); /* norms.c */
 int nb__pool_rule(nb__rewrite *r, int old); /* pools.c */
 int nb__lookup_rule(nb__rewrite *r, int old); /* lookups.c */
 int nb__flatten_rule(nb__rewrite *r, int old); /* flatten.c */
+int nb__moments_rule(nb__rewrite *r, int old); /* moments.c */
 
 #endif

@@ -12,6 +12,7 @@ static const struct {
     {&nb__op_cast, nb__plan_cast},
     {&nb__op_copy, nb__plan_copy},
     {&nb__op_sum, nb__plan_sum},
+    {&nb__op_moments, nb__plan_moments},
     {&nb__op_max, nb__plan_max},
     {&nb__op_min, nb__plan_min},
     {&nb__op_prod, nb__plan_prod},

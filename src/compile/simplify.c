@@ -98,6 +98,7 @@ static int translate(nb__rewrite *r, int i) {
         if (made < 0) made = nb__pool_rule(r, i);
         if (made < 0) made = nb__lookup_rule(r, i);
         if (made < 0) made = nb__flatten_rule(r, i);
+        if (made < 0) made = nb__moments_rule(r, i);
         if (made >= 0) return made;
     }
     n.in = nb__round_alloc(r, (size_t)n.n_in * sizeof *n.in + 1);

@@ -3,6 +3,7 @@
 
 #include "isa/gemm.h"
 #include "isa/loops.h"
+#include "isa/moments.h"
 #include "isa/move.h"
 #include "isa/peak.h"
 #include "isa/pool.h"
@@ -17,6 +18,7 @@
      nb__series_##level, \
      nb__casts_##level, \
      &nb__loops_##level, \
+     &nb__moments_##level, \
      &nb__gemm_##level, \
      &nb__move_##level, \
      &nb__pool_##level, \

@@ -74,7 +74,8 @@ typedef struct nb__isa {
     nb__series_tile        *series;
     nb__cast_tile *const  (*casts)[NB__CAST_TYPES]; /* by type of operand and result; NULL in "reference" */
     const struct nb__loops *loops;     /* other loops that kernels share: isa/loops.h */
-    /* Those of isa/gemm.h, move.h, pool.h, random.h, winograd.h, peak.h. */
+    /* Those of isa/moments.h, gemm.h, move.h, pool.h, random.h, winograd.h, peak.h. */
+    const struct nb__moment_loops   *moments;
     const struct nb__gemm_loops     *gemm;
     const struct nb__move_loops     *move;
     const struct nb__pool_loops     *pool;
@@ -228,7 +229,8 @@ bool nb__is_series_row(int row);
 
 nb__planner nb__plan_cast;               /* cast.c: any strides to any strides */
 nb__planner nb__plan_copy;               /* copy.c: any strides to any strides, one type */
-nb__planner nb__plan_sum, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin; /* reduce.c, f32 */
+/* reduce.c, f32 */
+nb__planner nb__plan_sum, nb__plan_moments, nb__plan_max, nb__plan_min, nb__plan_prod, nb__plan_argmax, nb__plan_argmin;
 nb__planner nb__plan_concat, nb__plan_pad, nb__plan_slice_grad, nb__plan_full, nb__plan_eye; /* join.c: any type */
 nb__planner nb__plan_gather, nb__plan_index_select, nb__plan_one_hot;     /* index.c: f32; one_hot of any type */
 nb__planner nb__plan_scatter_add;        /* scatter.c, f32 */

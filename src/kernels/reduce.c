@@ -8,10 +8,11 @@
 #include <math.h>
 
 #include "isa/loops.h"
+#include "isa/moments.h"
 #include "kernels.h"
 #include "numbers.h"
 
-typedef enum reduction { SUM, PROD, MAX, MIN, ARGMAX, ARGMIN } reduction;
+typedef enum reduction { SUM, PROD, MOMENTS, MAX, MIN, ARGMAX, ARGMIN } reduction;
 
 /* Axes with their strides in elements, the innermost last. */
 typedef struct axes {
@@ -21,7 +22,9 @@ typedef struct axes {
 
 typedef struct state {
     const struct nb__loops *loops;
+    const nb__moment_loops *moments;
     reduction               what;
+    int64_t                 second;    /* MOMENTS: from a sum to its sum of squares, in the result */
     axes                    kept, gone;
     int64_t                 base;      /* offset of the first element: axes that go are walked forwards */
     int64_t                 results;   /* all kept elements */
@@ -104,7 +107,7 @@ static void plan_rows(state *s) {
     s->results_a_tile = s->groups > 1 ? (s->pieces > s->groups ? RESULTS : 1) : most(1, TILE / most(1, all));
     if (s->pieces != 1 || s->gone.in[s->gone.n - 1] != 1) return;
     const struct nb__loops *l = s->loops;
-    nb__row_loop *const     loops[] = {l->sum_rows, NULL, l->max_rows, l->min_rows, l->argmax_rows, l->argmin_rows};
+    nb__row_loop *const     loops[] = {l->sum_rows, NULL, NULL, l->max_rows, l->min_rows, l->argmax_rows, l->argmin_rows};
     s->whole = loops[s->what];
 }
 
@@ -124,7 +127,7 @@ static void plan_columns(state *s) {
 
 /* What is known of a result so far: its value, and for arg operators the place. */
 typedef struct partial {
-    double  value;
+    double  value, squares; /* squares: of MOMENTS, which are sums around the result's first element */
     int64_t place; /* -1: nothing yet */
 } partial;
 
@@ -132,6 +135,7 @@ typedef struct partial {
 static partial join(reduction what, partial a, partial b) {
     if (a.place < 0) return b;
     switch (what) {
+    case MOMENTS: a.squares += b.squares; /* fall through */
     case SUM: a.value += b.value; return a;
     case PROD: a.value *= b.value; return a;
     case MAX:
@@ -140,10 +144,19 @@ static partial join(reduction what, partial a, partial b) {
     }
 }
 
-/* Of arg operators the value only: most pieces are beaten by others, and need no place. */
-static partial reduce_row(const state *s, const float *x, int64_t n) {
+/* Around which number a result's elements are added up: the first of them, so that what all have in common does not count. */
+static float centre_of(float first) { return isfinite(first) ? first : 0; }
+
+/* Of arg operators the value only: most pieces are beaten by others, and need no place. first: of the result's elements. */
+static partial reduce_row(const state *s, const float *x, int64_t n, float first) {
     partial p = {.place = 0};
+    double  sums[2] = {0, 0};
     switch (s->what) {
+    case MOMENTS:
+        s->moments->row(sums, x, n, centre_of(first));
+        p.value = sums[0];
+        p.squares = sums[1];
+        break;
     case SUM: p.value = s->loops->sum(x, n); break;
     case PROD: p.value = s->loops->prod(x, n); break;
     case MAX:
@@ -153,13 +166,13 @@ static partial reduce_row(const state *s, const float *x, int64_t n) {
     return p;
 }
 
-static partial reduce_spread(const state *s, const float *x, int64_t stride, int64_t n) {
+static partial reduce_spread(const state *s, const float *x, int64_t stride, int64_t n, float first) {
     float   row[GATHER];
-    partial all = {0, -1};
+    partial all = {.place = -1};
     for (int64_t start = 0; start < n; start += GATHER) {
         int64_t m = least(GATHER, n - start);
         for (int64_t i = 0; i < m; i++) row[i] = x[(start + i) * stride];
-        partial p = reduce_row(s, row, m);
+        partial p = reduce_row(s, row, m, first);
         if (s->what >= ARGMAX) p.place = s->loops->find(row, m, (float)p.value);
         p.place += start;
         all = join(s->what, all, p);
@@ -172,12 +185,12 @@ static partial reduce_spread(const state *s, const float *x, int64_t stride, int
 static void reduce_pieces(const state *s, const float *const *x, int64_t results, int64_t first, int64_t end, partial *all) {
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];
-    for (int64_t r = 0; r < results; r++) all[r] = (partial){0, -1};
+    for (int64_t r = 0; r < results; r++) all[r] = (partial){.place = -1};
     for (int64_t i = first; i < end; i++) {
         int64_t start = i % s->blocks * PIECE, m = least(PIECE, n - start);
         int64_t at = offset(&s->gone, last, s->gone.in, i / s->blocks) + start * stride;
         for (int64_t r = 0; r < results; r++) {
-            partial p = stride == 1 ? reduce_row(s, x[r] + at, m) : reduce_spread(s, x[r] + at, stride, m);
+            partial p = stride == 1 ? reduce_row(s, x[r] + at, m, *x[r]) : reduce_spread(s, x[r] + at, stride, m, *x[r]);
             p.place += start;
             all[r] = join(s->what, all[r], p);
         }
@@ -190,11 +203,21 @@ static void find_place(const state *s, const float *x, partial *p) {
     if (s->what >= ARGMAX && stride == 1 && p->place >= 0) p->place += s->loops->find(x + p->place, least(PIECE, n - p->place), (float)p->value);
 }
 
-static void store(const state *s, void *out, int64_t result, partial p) {
+/* The sums of n elements, and of their squares around the mean, from those around c. */
+static void store_moments(const state *s, float *out, double sum, double squares, double n, float c) {
+    double around_mean = n > 0 ? squares - sum * sum / n : 0;
+    out[0] = (float)(sum + n * (double)c);
+    out[s->second] = (float)(around_mean < 0 ? 0 : around_mean);
+}
+
+/* x: the result's elements. */
+static void store(const state *s, void *out, int64_t result, const float *x, partial p) {
     int64_t at = offset(&s->kept, s->kept.n, s->kept.out, result);
     if (p.place < 0) p.value = s->what == PROD ? 1 : 0; /* of no elements */
     if (s->what >= ARGMAX)
         ((int64_t *)out)[at] = p.place;
+    else if (s->what == MOMENTS)
+        store_moments(s, (float *)out + at, p.value, p.squares, (double)count(&s->gone), p.place < 0 ? 0 : centre_of(*x));
     else
         ((float *)out)[at] = (float)p.value;
 }
@@ -240,7 +263,7 @@ static void rows_task(void *arg, int64_t tile, int thread) {
                 continue;
             }
             find_place(s, x[i], &all[i]);
-            store(s, j->out, r + i, all[i]);
+            store(s, j->out, r + i, x[i], all[i]);
         }
     }
 }
@@ -254,8 +277,9 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
         const partial *p = (const partial *)scratch + r * s->groups;
         partial        all = p[0];
         for (int64_t g = 1; g < s->groups; g++) all = join(s->what, all, p[g]);
-        find_place(s, j.in + offset(&s->kept, s->kept.n, s->kept.in, r), &all);
-        store(s, j.out, r, all);
+        const float *x = j.in + offset(&s->kept, s->kept.n, s->kept.in, r);
+        find_place(s, x, &all);
+        store(s, j.out, r, x, all);
     }
 }
 
@@ -263,13 +287,19 @@ static void run_rows(const nb__plan *plan, const nb__call *call, void *scratch, 
 
 /* What is known of the columns of a tile. */
 typedef struct columns {
-    double  value[WIDTH];
+    double  value[WIDTH], squares[WIDTH]; /* squares, centre: of MOMENTS */
+    float   centre[WIDTH];
     int64_t place[WIDTH]; /* of arg operators; -1: nothing yet */
 } columns;
 
-static void begin_columns(const state *s, columns *y) {
-    double start = s->what == SUM ? 0 : s->what == MAX ? -INFINITY : INFINITY;
+/* x: the first row. */
+static void begin_columns(const state *s, columns *y, const float *x, int64_t width) {
+    double start = s->what <= MOMENTS ? 0 : s->what == MAX ? -INFINITY : INFINITY;
     for (int64_t i = 0; i < s->width; i++) y->value[i] = start;
+    for (int64_t i = 0; i < width && s->what == MOMENTS; i++) {
+        y->squares[i] = 0;
+        y->centre[i] = s->rows > 0 ? centre_of(x[i]) : 0;
+    }
     for (int64_t i = 0; i < s->width && s->what >= ARGMAX; i++) y->place[i] = -1;
 }
 
@@ -284,6 +314,8 @@ static void reduce_rows(const state *s, const float *x, int64_t from, int64_t to
             s->loops->argmax_columns(y->value, y->place, row, r, run, stride, width);
         else if (s->what == ARGMIN)
             s->loops->argmin_columns(y->value, y->place, row, r, run, stride, width);
+        else if (s->what == MOMENTS)
+            s->moments->columns(y->value, y->squares, y->centre, row, run, stride, width);
         else
             s->columns(y->value, row, run, stride, width);
         r += run;
@@ -295,6 +327,9 @@ static void store_columns(const state *s, const job *j, int64_t outer, int64_t f
     int64_t stride = s->kept.out[last], at = offset(&s->kept, last, s->kept.out, outer) + first * stride;
     if (s->what >= ARGMAX)
         for (int64_t i = 0; i < width; i++) ((int64_t *)j->out)[at + i * stride] = y->place[i];
+    else if (s->what == MOMENTS)
+        for (int64_t i = 0; i < width; i++)
+            store_moments(s, (float *)j->out + at + i * stride, y->value[i], y->squares[i], (double)s->rows, y->centre[i]);
     else
         for (int64_t i = 0; i < width; i++) ((float *)j->out)[at + i * stride] = (float)y->value[i];
 }
@@ -307,16 +342,16 @@ static void columns_task(void *arg, int64_t tile, int thread) {
     int64_t all = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts,
             outer = tile / s->groups / s->parts;
     int64_t first = part * s->width, width = least(s->width, all - first), from = group * s->per_group;
-    columns y;
-    begin_columns(s, &y);
-    reduce_rows(s, j->in + offset(&s->kept, last, s->kept.in, outer) + first, from, least(from + s->per_group, s->rows), &y,
-                width);
+    const float *x = j->in + offset(&s->kept, last, s->kept.in, outer) + first;
+    columns      y;
+    begin_columns(s, &y, x, width);
+    reduce_rows(s, x, from, least(from + s->per_group, s->rows), &y, width);
     if (s->groups == 1) {
         store_columns(s, j, outer, first, &y, width);
         return;
     }
     partial *kept = (partial *)j->partial + (outer * s->groups + group) * all + first;
-    for (int64_t i = 0; i < width; i++) kept[i] = (partial){y.value[i], s->what >= ARGMAX ? y.place[i] : 0};
+    for (int64_t i = 0; i < width; i++) kept[i] = (partial){y.value[i], y.squares[i], s->what >= ARGMAX ? y.place[i] : 0};
 }
 
 static void join_columns_task(void *arg, int64_t tile, int thread) {
@@ -326,11 +361,13 @@ static void join_columns_task(void *arg, int64_t tile, int thread) {
     int64_t all = s->kept.size[s->kept.n - 1], outer = tile / s->parts, first = tile % s->parts * s->width;
     int64_t width = least(s->width, all - first);
     columns y;
+    begin_columns(s, &y, j->in + offset(&s->kept, s->kept.n - 1, s->kept.in, outer) + first, width);
     for (int64_t i = 0; i < width; i++) {
         const partial *kept = (const partial *)j->partial + outer * s->groups * all + first + i;
         partial        p = kept[0];
         for (int64_t g = 1; g < s->groups; g++) p = join(s->what, p, kept[g * all]);
         y.value[i] = p.value;
+        y.squares[i] = p.squares;
         y.place[i] = p.place;
     }
     store_columns(s, j, outer, first, &y, width);
@@ -361,6 +398,7 @@ static bool make_plan(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     state *s = nb_alloc(nb, sizeof *s);
     if (!s) return false;
     s->loops = isa->loops;
+    s->moments = isa->moments;
     s->what = what;
     for (int i = 0; i < in->rank; i++) {
         int64_t size = in->shape[i], stride = in->stride[i];
@@ -399,12 +437,24 @@ static bool plan_axis(nb_context *nb, const nb__isa *isa, const nb__call *call, 
     return make_plan(nb, isa, call, what, which, plan);
 }
 
-bool nb__plan_sum(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
+static bool plan_axes(nb_context *nb, const nb__isa *isa, const nb__call *call, reduction what, nb__plan *plan) {
     nb_dims gone = ((const nb__axes_attr *)call->c.attr)->axes;
     bool    which[NB_MAX_RANK] = {0};
-    (void)threads;
     for (int i = 0; i < gone.rank; i++) which[gone.size[i]] = true;
-    return make_plan(nb, isa, call, SUM, which, plan);
+    return make_plan(nb, isa, call, what, which, plan);
+}
+
+bool nb__plan_sum(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
+    (void)threads;
+    return plan_axes(nb, isa, call, SUM, plan);
+}
+
+/* The two results lie along the first axis that goes. */
+bool nb__plan_moments(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {
+    (void)threads;
+    if (!plan_axes(nb, isa, call, MOMENTS, plan)) return false;
+    ((state *)plan->state)->second = call->c.out.stride[((const nb__axes_attr *)call->c.attr)->axes.size[0]];
+    return true;
 }
 
 bool nb__plan_prod(nb_context *nb, const nb__isa *isa, const nb__call *call, int threads, nb__plan *plan) {

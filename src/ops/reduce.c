@@ -66,7 +66,7 @@ static bool has_elements(const nb_array *a) {
 
 double nb__reduce_flops(const nb_tensor *y) { return (double)nb_count(y->in[0]); }
 
-static void axes_describe(const void *attr, char *text, size_t size) {
+void nb__axes_describe(const void *attr, char *text, size_t size) {
     snprintf(text, size, "axes=%s", nb__dims_text(((const nb__axes_attr *)attr)->axes).at);
 }
 
@@ -151,7 +151,7 @@ const nb_op nb__op_sum = {
     .run = sum_run,
     .flops = nb__reduce_flops,
     .sample = sum_sample,
-    .describe = axes_describe,
+    .describe = nb__axes_describe,
 };
 
 nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&nb__op_sum, x, axes, keepdim); }
@@ -207,7 +207,7 @@ const nb_op nb__op_any = {
     .run = any_run,
     .flops = nb__reduce_flops,
     .sample = any_sample,
-    .describe = axes_describe,
+    .describe = nb__axes_describe,
 };
 
 const nb_op nb__op_all = {
@@ -220,7 +220,7 @@ const nb_op nb__op_all = {
     .run = all_run,
     .flops = nb__reduce_flops,
     .sample = all_sample,
-    .describe = axes_describe,
+    .describe = nb__axes_describe,
 };
 
 nb_tensor *nb_any(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&nb__op_any, x, axes, keepdim); }

@@ -27,6 +27,7 @@ nb_dims      nb__axis_of(const void *attr); /* of an nb__axis_attr, as a list */
 bool         nb__holds_reals(const nb_array *a);
 
 double nb__reduce_flops(const nb_tensor *y); /* one an operand's element */
+void   nb__axes_describe(const void *attr, char *text, size_t size);
 void   nb__axis_describe(const void *attr, char *text, size_t size);
 
 /* Samples of reductions: several axes, none, size 1; sums over empty axes if asked for. keepdim alternates. */

@@ -1,4 +1,4 @@
-/* statistics.c: mean, variance, standard deviation and norms, made of sums. */
+/* statistics.c: mean, variance, standard deviation and norms, made of sums; and the two sums of a variance as one operator. */
 #include <math.h>
 
 #include "reduce.h"
@@ -54,6 +54,81 @@ const nb_op nb__op_mean = {
     .kind = NB_COMPOSITION,
     .arity = 1,
     .sample = mean_sample,
+};
+
+/* -------------------------------------------------------------------------------------------------------------------- moments */
+
+/* What the compiler makes of a variance and the mean in it, so that x is read once (compile/moments.c). The results lie side by side
+ * along the first of the axes, of which there must be one. */
+static bool moments_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
+    const nb_dims *axes = &((const nb__axes_attr *)attr)->axes;
+    (void)n_in;
+    if (!nb__check_reals(nb, "moments", in[0]->dtype)) return false;
+    if (axes->rank == 0) {
+        nb_fail(nb, NB_INVALID, "moments: needs an axis, along which its two results lie");
+        return false;
+    }
+    *out = (nb_type){in[0]->dtype, nb__keep_axes(in[0]->shape, *axes)};
+    out->shape.size[axes->size[0]] = 2;
+    return true;
+}
+
+static void moments_one(const nb_call *c, const nb_array *part, int64_t at) {
+    const nb_dims *axes = &((const nb__axes_attr *)c->attr)->axes;
+    double         sums[2] = {0, 0}, n = 1;
+    for (int i = 0; i < part->rank; i++) n *= (double)part->shape[i];
+    for (int pass = 0; pass < 2 && n > 0; pass++) {
+        double  mean = sums[0] / n;
+        int64_t index[NB_MAX_RANK] = {0};
+        do {
+            double x = nb__load(part, nb__offset(part, index));
+            sums[pass] += pass ? (x - mean) * (x - mean) : x;
+        } while (nb__next_index(part->rank, part->shape, index));
+    }
+    nb__store(&c->out, at, sums[0]);
+    nb__store(&c->out, at + c->out.stride[axes->size[0]], sums[1]);
+}
+
+static void moments_run(const nb_call *c) {
+    const nb_dims *axes = &((const nb__axes_attr *)c->attr)->axes;
+    nb_call        first = *c;
+    first.out.shape[axes->size[0]] = 1;
+    nb__for_each(&first, *axes, moments_one);
+}
+
+static void moments_derivative(nb_tensor *y, nb_tensor *dy, const bool *want, nb_tensor **dx) {
+    nb_tensor *x = y->in[0];
+    nb_dims    axes = ((const nb__axes_attr *)y->attr)->axes;
+    int        along = (int)axes.size[0];
+    nb_tensor *centred = nb_sub(x, nb_mean(x, axes, true));
+    (void)want;
+    dx[0] = nb_add(nb_mul(nb_mul(nb__scalar(x, 2), centred), nb_slice(dy, along, 1, 2, 1)), nb_slice(dy, along, 0, 1, 1));
+}
+
+static double moments_flops(const nb_tensor *y) { return 4 * nb__reduce_flops(y); }
+
+static nb_tensor *moments_of(nb_tensor *x, nb_dims axes, bool keepdim) {
+    nb__axes_attr a;
+    (void)keepdim;
+    return nb__take_axes(x, "moments", axes, &a) ? nb_apply(x->nb, &nb__op_moments, 1, &x, &a) : nb_failed(x->nb);
+}
+
+/* Without that of no axes. */
+static nb_tensor *moments_sample(nb_sampler *s, int i) { return nb__axes_sample(s, i < 4 ? i : i + 1, -2, 2, true, moments_of); }
+
+const nb_op nb__op_moments = {
+    .name = "moments",
+    .formula = "y_0 = \\sum_i x_i,\\quad y_1 = \\sum_i (x_i - \\bar x)^2",
+    .gradient = "dx_i = dy_0 + 2 (x_i - \\bar x)\\, dy_1",
+    .kind = NB_REDUCE,
+    .arity = 1,
+    .attr_size = sizeof(nb__axes_attr),
+    .infer = moments_infer,
+    .derivative = moments_derivative,
+    .run = moments_run,
+    .flops = moments_flops,
+    .sample = moments_sample,
+    .describe = nb__axes_describe,
 };
 
 /* -------------------------------------------------------------------------------------------- variance and standard deviation */
