@@ -7,13 +7,13 @@
  * all in the squares. Variances and the statistics of a batch norm are made of these. Rounding differs: the squares are better than
  * those around a rounded mean (kernels/isa/moments.c).
  *
- * Rows that a region keeps in the cache, as a layer norm does, stay as they are, and so does what is made of elementwise work, which
- * regions compute on the way. */
+ * Rows that a region keeps in the cache, as a layer norm does, stay as they are, unless they come from memory and their variance is
+ * all that is wanted; and so does what is made of elementwise work, which regions compute on the way. */
 #include "rewrite.h"
 
 enum {
-    REACH = 16,   /* nodes from a sum to the squares around its mean: compositions make them one after the other */
-    LEAST_ROW = 64
+    REACH = 16,        /* nodes from a sum to the squares around its mean: compositions make them one after the other */
+    UNCACHED = 4 << 20 /* elements that no cache holds */
 };
 
 /* Old numbers. */
@@ -42,6 +42,16 @@ static bool is_mean(const nb__rewrite *r, int m, found *f) {
            (row == NB__ROW_div ? value == f->n : value * f->n == 1);
 }
 
+/* Whether the axes leave the outermost one alone, or nothing: what they sum up may then be a region's rows. Axes of size 1 do not
+ * count. */
+static bool may_be_rows(nb_dims shape, const nb_dims *axes, double n) {
+    int outer = 0, k = 0;
+    while (outer < shape.rank && shape.size[outer] == 1) outer++;
+    while (k < axes->rank && axes->size[k] < outer) k++;
+    bool is_outer = k < axes->rank && axes->size[k] == outer;
+    return n <= NB__UNIT_MAX && (!is_outer || n == (double)nb__dims_count(shape));
+}
+
 /* Whether old node v is the sum of squares around a mean. */
 static bool is_around_mean(const nb__rewrite *r, int v, found *f) {
     const nb__node *sum = &r->old[v];
@@ -52,10 +62,8 @@ static bool is_around_mean(const nb__rewrite *r, int v, found *f) {
     f->x = centred->in[0];
     f->n = (double)nb__dims_count(centred->shape) / (double)nb__dims_count(sum->shape);
     if (!nb__dims_equal(r->old[f->x].shape, centred->shape) || !is_mean(r, centred->in[1], f)) return false;
-    /* Rows of a region, unless the variance is all that is wanted of them. */
-    bool is_row = f->n <= NB__UNIT_MAX && (f->axes->size[0] > 0 || f->n == (double)nb__dims_count(centred->shape));
     bool is_alone = r->users[sum->in[0]] == 1 && r->users[square->in[0]] == 1 && r->users[f->x] == 2;
-    return !is_row || (is_alone && f->n >= LEAST_ROW);
+    return !may_be_rows(centred->shape, f->axes, f->n) || (is_alone && nb__dims_count(centred->shape) >= UNCACHED);
 }
 
 /* Of x = y + v or y - v the operand that is y, if v is the same along the axes; -1. */
