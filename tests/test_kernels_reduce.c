@@ -13,7 +13,6 @@ enum { SUM, PROD, MAX, MIN, ARGMAX, ARGMIN, KINDS };
 static nb__planner *const planners[] = {nb__plan_sum, nb__plan_prod,   nb__plan_max,
                                         nb__plan_min, nb__plan_argmax, nb__plan_argmin};
 
-
 /* The definition: a walk over all elements. magnitude: sum of |x|, the measure of a sum's rounding. */
 static double expected(int kind, const nb_array *in, const bool *gone, const int64_t *at, double *magnitude) {
     int64_t index[NB_MAX_RANK], part[NB_MAX_RANK] = {0}, size[NB_MAX_RANK], n = 0, place = 0;

@@ -536,8 +536,8 @@ static void test_moments(void **state) {
         expect_moments(nb_list_of(nb, nb_div(nb_sub(moved[k], m), nb_sqrt(s)), m), 1, 0);
     }
     /* Sums, and sums of squares, of other things. */
-    expect_moments(nb_list_of(nb, nb_var(image, axes, true, 0), nb_sum(image, nb_axes(1), true), nb_sum(nb_exp(image), axes, true)),
-                   1, 2);
+    expect_moments(
+        nb_list_of(nb, nb_var(image, axes, true, 0), nb_sum(image, nb_axes(1), true), nb_sum(nb_exp(image), axes, true)), 1, 2);
 }
 
 static void test_moments_that_stay(void **state) {
@@ -559,7 +559,7 @@ static void test_moments_that_stay(void **state) {
     nb_tensor *off[] = {nb_sub(x, nb_mul(sum, number(1.0 / 71))), nb_sub(x, other), nb_sub(nb_mean(x, nb_axes(0), true), x)};
     for (int k = 0; k < 3; k++) expect_moments(nb_list_of(nb, nb_sum(nb_square(off[k]), nb_axes(0), false)), 0, 2);
     expect_moments(nb_list_of(nb, nb_sum(nb_square(centre(x, nb_axes(0))), nb_axes(), false)), 0, 2);
-    nb_tensor *wide = nb_cast(x, NB_F64);
+    nb_tensor  *wide = nb_cast(x, NB_F64);
     nb_program *p = compile(nb_list_of(nb, nb_var(wide, nb_axes(0), false, 0)), "all");
     assert_int_equal(count(p, "moments"), 0);
 }

@@ -24,7 +24,7 @@ typedef struct state {
     const struct nb__loops *loops;
     const nb__moment_loops *moments;
     reduction               what;
-    int64_t                 second;    /* MOMENTS: from a sum to its sum of squares, in the result */
+    int64_t                 second; /* MOMENTS: from a sum to its sum of squares, in the result */
     axes                    kept, gone;
     int64_t                 base;      /* offset of the first element: axes that go are walked forwards */
     int64_t                 results;   /* all kept elements */
@@ -97,7 +97,6 @@ static int64_t offset(const axes *a, int n, const int64_t *stride, int64_t numbe
     return n > 0 ? at + number * stride[0] : 0;
 }
 
-
 static void plan_rows(state *s) {
     int64_t n = s->gone.size[s->gone.n - 1], all = count(&s->gone);
     s->blocks = n ? divide_up(n, PIECE) : 1;
@@ -128,7 +127,7 @@ static void plan_columns(state *s) {
 /* What is known of a result so far: its value, and for arg operators the place. */
 typedef struct partial {
     double  value, squares; /* squares: of MOMENTS, which are sums around the result's first element */
-    int64_t place; /* -1: nothing yet */
+    int64_t place;          /* -1: nothing yet */
 } partial;
 
 /* b comes behind a. A NaN is larger than all, and smaller. */
@@ -200,7 +199,8 @@ static void reduce_pieces(const state *s, const float *const *x, int64_t results
 /* The place of an extreme of a result that begins at x: `place` holds where its piece begins. */
 static void find_place(const state *s, const float *x, partial *p) {
     int64_t n = s->gone.size[s->gone.n - 1], stride = s->gone.in[s->gone.n - 1];
-    if (s->what >= ARGMAX && stride == 1 && p->place >= 0) p->place += s->loops->find(x + p->place, least(PIECE, n - p->place), (float)p->value);
+    if (s->what >= ARGMAX && stride == 1 && p->place >= 0)
+        p->place += s->loops->find(x + p->place, least(PIECE, n - p->place), (float)p->value);
 }
 
 /* The sums of n elements, and of their squares around the mean, from those around c. */
@@ -341,7 +341,7 @@ static void columns_task(void *arg, int64_t tile, int thread) {
     int     last = s->kept.n - 1;
     int64_t all = s->kept.size[last], group = tile % s->groups, part = tile / s->groups % s->parts,
             outer = tile / s->groups / s->parts;
-    int64_t first = part * s->width, width = least(s->width, all - first), from = group * s->per_group;
+    int64_t      first = part * s->width, width = least(s->width, all - first), from = group * s->per_group;
     const float *x = j->in + offset(&s->kept, last, s->kept.in, outer) + first;
     columns      y;
     begin_columns(s, &y, x, width);
