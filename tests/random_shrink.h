@@ -133,12 +133,11 @@ static instance instantiate(nb_context *nb, const recipe *r, bool all, double no
 }
 
 /* What the reference is off by when every value is: an unlucky graph (a kink, a pole, a sum that cancels) enlarges rounding
- * errors. In stochastic arithmetic as in Vignes, A stochastic arithmetic for reliable scientific computation, 1993. At least eps:
- * operands are of size 1. */
+ * errors. In stochastic arithmetic as in Vignes, A stochastic arithmetic for reliable scientific computation, 1993. */
 static void find_own_error(nb_context *reference, const recipe *r, int runs, double eps, const results *want, own_error *own) {
     static results off;
     own->is_known = true;
-    for (int k = 0; k < MAX_PARTS; k++) own->part[k] = eps;
+    for (int k = 0; k < MAX_PARTS; k++) own->part[k] = 0;
     for (int i = 1; i <= 6; i++) {
         instance    g = instantiate(reference, r, false, eps * (1 + i / 2));
         nb_program *p = nb_compile_with(g.nb, g.roots, &(nb_compile_options){.passes = "none"});
