@@ -53,24 +53,26 @@ void nb__product_swap(nb__product *p) {
 }
 
 /* Halves rows or columns while tiles are larger than they need be for some threads: rows, unless that means more packing. Each
- * tile packs its own part of B where that is not dense along its rows. */
+ * tile packs its own part of B where that is not dense along its rows, and is narrow then, so that few tiles pack the same. */
 void nb__product_cut(nb__product *p) {
-    enum { TILES = 16, LEAST_ROWS = 32, LEAST_COLUMNS = 64, GRAIN = 32 };
+    enum { TILES = 16, GRAIN = 32 };
     /* Flops of a product that is cut at all, and of a tile. A product with a vector is as slow as its matrix comes from
      * memory. */
     const double worth = p->m == 1 ? 1e5 : 1e6, enough = p->m == 1 ? 1e5 : 4e6;
     const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
     double       limit = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
-    double       pack_b = p->packed ? 0.1 : p->b[1] == 1 ? 1 : 3;
+    bool         packs_b = !p->packed && p->b[1] != 1;
+    int64_t      least_rows = packs_b ? 64 : 32, least_columns = packs_b ? 32 : 64;
+    double       pack_b = packs_b ? 3 : p->packed ? 0.1 : 1;
     double       read_a = nb__is_scattered((nb__matrix){NULL, p->a[0], p->a[1]}) ? 4 : 0.3;
     p->rows = p->m;
     p->columns = p->n;
     p->down = p->across = 1;
     while (2.0 * (double)p->rows * (double)p->columns * (double)p->k > limit &&
-           (p->rows > LEAST_ROWS || p->columns > LEAST_COLUMNS)) {
+           (p->rows > least_rows || p->columns > least_columns)) {
         bool by_rows = p->rows >= 2 * NB__GEMM_ROWS || pack_b * (double)(p->n * p->down) < read_a * (double)(p->m * p->across);
-        if (p->rows <= LEAST_ROWS) by_rows = false;
-        if (p->columns <= LEAST_COLUMNS) by_rows = true;
+        if (p->rows <= least_rows) by_rows = false;
+        if (p->columns <= least_columns) by_rows = true;
         int64_t *side = by_rows ? &p->rows : &p->columns;
         *side = divide_up(*side / 2, GRAIN) * GRAIN;
         p->down = divide_up(p->m, p->rows);
