@@ -196,7 +196,7 @@ bool     nb__make_arrays(nb_program *p, nb__step *s, int n_in, int n_out);
 void     nb__set_array(nb_program *p, nb__step *s, int k, int node, nb_array a);
 bool     nb__select_region(nb_program *p, nb__step *s, int threads, nb__region *region);
 
-/* simplify.c: of bytes, by words as in FNV-1a, going on from h. */
+/* rewrite.c: of bytes, by words as in FNV-1a, going on from h. */
 #define NB__HASH_START UINT64_C(14695981039346656037)
 uint64_t nb__hash(uint64_t h, const void *data, size_t n);
 

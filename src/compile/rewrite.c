@@ -10,6 +10,17 @@ static bool can_merge(const nb__node *n) {
     return n->source == NB__COMPUTED && n->op->kind != NB_RANDOM && n->op->kind != NB_ASSIGN; /* two draws are two draws */
 }
 
+uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
+    const unsigned char *b = data;
+    for (uint64_t word; n >= sizeof word; n -= sizeof word, b += sizeof word) {
+        memcpy(&word, b, sizeof word);
+        h = (h ^ word) * 1099511628211u;
+        h ^= h >> 29; /* a product's low bits do not depend on the high ones */
+    }
+    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 1099511628211u;
+    return h ^ h >> 32;
+}
+
 static uint64_t hash_node(const nb__node *n) {
     uint64_t h = nb__hash(NB__HASH_START, &n->op, sizeof n->op);
     h = nb__hash(h, n->in, (size_t)n->n_in * sizeof *n->in);
@@ -145,9 +156,16 @@ int nb__make_permute(nb__rewrite *r, int of, nb_dims axes) {
     return nb__make(r, &nb__op_permute, 1, &of, r->node[of].dtype, shape, &attr);
 }
 
+static nb__slice_attr whole_slice(nb_dims shape) {
+    nb__slice_attr a = {.size = nb_dims_of((int)shape.rank, shape.size)};
+    a.start.rank = a.step.rank = shape.rank;
+    for (int i = 0; i < shape.rank; i++) a.step.size[i] = 1;
+    return a;
+}
+
 int nb__make_slice(nb__rewrite *r, int of, int axis, int64_t start, int64_t size) {
     if (of < 0) return -1;
-    nb__slice_attr attr = nb__whole_slice(r->node[of].shape);
+    nb__slice_attr attr = whole_slice(r->node[of].shape);
     attr.start.size[axis] = start;
     attr.size.size[axis] = size;
     return nb__make(r, &nb__op_slice, 1, &of, r->node[of].dtype, attr.size, &attr);
@@ -202,18 +220,8 @@ int nb__make_number(nb__rewrite *r, nb_dtype dtype, nb_dims shape, double value)
 
 /* ----------------------------------------------------------------------------------------------------- looking at nodes */
 
-nb_dims nb__all_axes(nb_dims shape, int64_t value) {
-    nb_dims d = {.rank = shape.rank};
-    for (int i = 0; i < d.rank; i++) d.size[i] = value;
-    return d;
-}
-
 bool nb__swaps_matrix(const nb__node *n) {
     return nb__is_computed(n, &nb__op_permute) && n->shape.rank == 2 && ((const nb__dims_attr *)n->attr)->dims.size[0] == 1;
-}
-
-nb__slice_attr nb__whole_slice(nb_dims shape) {
-    return (nb__slice_attr){nb__all_axes(shape, 0), nb__all_axes(shape, 1), nb_dims_of((int)shape.rank, shape.size)};
 }
 
 int nb__part_axis(const nb__slice_attr *a, nb_dims shape) {

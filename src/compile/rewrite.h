@@ -59,9 +59,7 @@ int nb__make_number(nb__rewrite *r, nb_dtype dtype, nb_dims shape, double value)
 /* Zeros that stand for "nothing": sums leave them out. */
 int nb__make_zeros(nb__rewrite *r, nb_dtype dtype, nb_dims shape);
 
-nb_dims nb__all_axes(nb_dims shape, int64_t value); /* shape's rank, every entry value */
 bool    nb__swaps_matrix(const nb__node *n);        /* a permute that swaps the two axes of a matrix */
-nb__slice_attr nb__whole_slice(nb_dims shape);
 /* The one axis along which a slice of `shape` with steps of 1 takes a part; rank when it takes all; -1: more than one axis,
  * or steps. */
 int nb__part_axis(const nb__slice_attr *a, nb_dims shape);

@@ -7,17 +7,6 @@
 
 enum { MOST_ROUNDS = 24 };
 
-uint64_t nb__hash(uint64_t h, const void *data, size_t n) {
-    const unsigned char *b = data;
-    for (uint64_t word; n >= sizeof word; n -= sizeof word, b += sizeof word) {
-        memcpy(&word, b, sizeof word);
-        h = (h ^ word) * 1099511628211u;
-        h ^= h >> 29; /* a product's low bits do not depend on the high ones */
-    }
-    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 1099511628211u;
-    return h ^ h >> 32;
-}
-
 static void mark_dead(nb_program *p) {
     for (int i = 0; i < p->n_nodes; i++) p->node[i].is_dead = true;
     for (int i = 0; i < p->n_roots; i++)

@@ -221,14 +221,14 @@ void nb_group_pop(nb_context *nb) { pop(nb, NULL, true); }
 
 /* --------------------------------------------------------------------------------------------------- random: Mersenne Twister */
 
-void nb__seed_twister(nb__twister *t, uint32_t seed) {
+static void seed_twister(nb__twister *t, uint32_t seed) {
     t->state[0] = seed;
     for (uint32_t i = 1; i < 624; i++) t->state[i] = 1812433253u * (t->state[i - 1] ^ (t->state[i - 1] >> 30)) + i;
     t->next = 624;
     t->has_spare = false;
 }
 
-uint32_t nb__twist(nb__twister *t) {
+static uint32_t twist(nb__twister *t) {
     uint32_t *s = t->state;
     if (t->next == 624) {
         for (int i = 0; i < 624; i++) {
@@ -246,12 +246,12 @@ uint32_t nb__twist(nb__twister *t) {
 
 void nb_seed(nb_context *nb, uint64_t seed) {
     nb_set_random(nb, (nb_random_state){.seed = seed});
-    nb__seed_twister(&nb->twister, (uint32_t)seed); /* torch.manual_seed too uses the low 32 bits */
+    seed_twister(&nb->twister, (uint32_t)seed); /* torch.manual_seed too uses the low 32 bits */
 }
 
 /* In [0,1), with all bits of a double. */
 static double twist_double(nb__twister *t) {
-    uint64_t high = nb__twist(t), low = nb__twist(t);
+    uint64_t high = twist(t), low = twist(t);
     return (double)((high << 32 | low) & ((UINT64_C(1) << 53) - 1)) * 0x1p-53;
 }
 
@@ -267,7 +267,7 @@ double nb_random_normal(nb_context *nb) {
     return radius * cos(angle);
 }
 
-uint32_t        nb_random_bits(nb_context *nb) { return nb__twist(&nb->twister); }
+uint32_t        nb_random_bits(nb_context *nb) { return twist(&nb->twister); }
 nb_random_state nb_get_random(nb_context *nb) { return nb->random; }
 
 void nb_set_random(nb_context *nb, nb_random_state state) {

@@ -139,8 +139,6 @@ nb_context *nb__context_new(const nb_options *options);      /* without pool and
 void        nb__context_free(nb_context *nb);
 /* in the scope of a node */
 nb_tensor  *nb__fail_at(const nb_tensor *where, nb_status status, const char *format, ...) NB_PRINTF(3, 4);
-void        nb__seed_twister(nb__twister *t, uint32_t seed);
-uint32_t    nb__twist(nb__twister *t);
 
 /* tensor.c */
 nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dims shape, bool is_input);
@@ -148,7 +146,7 @@ void       nb__storage_unuse(nb_context *nb, nb__storage *storage);
 /* NULL when t can be an operand now; else the failed tensor (stale, failed, of another context; user is for the message). */
 nb_tensor *nb__refuse(nb_context *nb, nb_tensor *t, int operand, const char *user);
 const char *nb__describe(const nb_tensor *t); /* "w" or "result of matmul": for messages; in step memory or constant */
-extern const nb_op nb__op_kept, nb__op_data, nb__op_output, nb__op_failed;
+extern const nb_op nb__op_data, nb__op_output, nb__op_failed;
 
 /* shape.c */
 bool        nb__dims_equal(nb_dims a, nb_dims b);

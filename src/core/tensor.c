@@ -3,7 +3,7 @@
 
 #include "core.h"
 
-const nb_op nb__op_kept = {.name = "kept", .formula = "x", .kind = NB_LEAF};
+static const nb_op kept_op = {.name = "kept", .formula = "x", .kind = NB_LEAF};
 const nb_op nb__op_data = {.name = "data", .formula = "x", .kind = NB_LEAF};
 const nb_op nb__op_output = {.name = "output", .formula = "x", .kind = NB_LEAF};
 const nb_op nb__op_failed = {.name = "failed", .formula = "", .kind = NB_LEAF};
@@ -117,7 +117,7 @@ nb_tensor *nb__kept_new(nb_context *nb, const char *name, nb_dtype dtype, nb_dim
     char      *copy = nb__strdup(nb, name ? name : "");
     if (!t || !copy) goto fail;
     *t = (nb_tensor){.nb = nb,
-                     .op = &nb__op_kept,
+                     .op = &kept_op,
                      .step = NB__KEPT,
                      .serial = ++nb->serial,
                      .shape = shape,

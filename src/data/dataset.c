@@ -12,19 +12,19 @@ static uint64_t mix(uint64_t z) {
     return z ^ (z >> 31);
 }
 
-uint64_t nb__next_random(uint64_t *state) { return mix(*state += 0x9e3779b97f4a7c15u); }
+static uint64_t next_random(uint64_t *state) { return mix(*state += 0x9e3779b97f4a7c15u); }
 
 /* Both words go through the mixer, so that neighbouring seeds and uses start far apart. */
 uint64_t nb__stream(uint64_t seed, uint64_t use) {
     uint64_t state = seed;
-    state = nb__next_random(&state) ^ use;
-    return nb__next_random(&state);
+    state = next_random(&state) ^ use;
+    return next_random(&state);
 }
 
 /* The lowest 2^64 mod n numbers are refused: what is left divides evenly. */
 uint64_t nb__random_below(uint64_t *state, uint64_t n) {
     uint64_t refuse = (0 - n) % n, r;
-    do r = nb__next_random(state);
+    do r = next_random(state);
     while (r < refuse);
     return r % n;
 }

@@ -20,7 +20,6 @@ nb_dataset *nb__dataset_new(nb_context *nb, nb_dtype dtype, int64_t count, nb_di
 /* SplitMix64 (Steele, Lea & Flood, Fast Splittable Pseudorandom Number Generators, 2014): one word of state, and the same numbers
  * on every machine. A stream is the numbers that follow a start made of a seed and a word that tells its uses apart. */
 uint64_t nb__stream(uint64_t seed, uint64_t use);
-uint64_t nb__next_random(uint64_t *state);
 uint64_t nb__random_below(uint64_t *state, uint64_t n); /* uniform in [0, n), n > 0 */
 
 #endif

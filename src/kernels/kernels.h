@@ -244,8 +244,6 @@ nb__planner nb__plan_max_pool2d, nb__plan_pool_take, nb__plan_pool_put, nb__plan
 /* random.c: Philox 4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011). */
 void nb__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-const char *nb__contraction_library(void); /* "oneDNN 2.6.3" or "" */
-
 nb_machine nb__measure_machine(nb_context *nb, const nb__isa *isa, nb_pool *pool); /* peak.c: see nb_measure_machine */
 
 #endif

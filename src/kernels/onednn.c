@@ -8,12 +8,6 @@
 void omp_set_num_threads(int n);
 int  omp_get_max_threads(void);
 
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-const char *nb__contraction_library(void) {
-    return "oneDNN " TEXT(DNNL_VERSION_MAJOR) "." TEXT(DNNL_VERSION_MINOR) "." TEXT(DNNL_VERSION_PATCH);
-}
-
 int nb__dnnl_enter(void) {
     int threads = omp_get_max_threads();
     if (threads != 1) omp_set_num_threads(1);
@@ -130,9 +124,5 @@ bool nb__primitive_run(const nb__primitive *p, void *const *data, void *scratch,
     }
     return good && dnnl_primitive_execute(p->primitive, p->stream, p->n + (p->scratch_bytes > 0), args) == dnnl_success;
 }
-
-#else
-
-const char *nb__contraction_library(void) { return ""; }
 
 #endif

@@ -110,7 +110,8 @@ static nb_tensor *create(nb_context *nb, const nb_op *op, nb_dtype dtype, nb_dim
     return nb_apply(nb, op, 0, NULL, &(nb__create_attr){.dtype = dtype, .shape = shape, .p = p, .q = q});
 }
 
-bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double v) {
+/* Whether a type can hold a value: whole numbers and bool have no fractions and a range. False: the context has failed. */
+static bool check_value(nb_context *nb, const char *user, nb_dtype dtype, double v) {
     double low = 0, high = 0;
     switch (dtype) {
     case NB_I32: low = INT32_MIN, high = INT32_MAX; break;
@@ -125,7 +126,7 @@ bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double v)
 }
 
 nb_tensor *nb_full(nb_context *nb, nb_dtype dtype, nb_dims shape, double value) {
-    if (!nb__check_value(nb, "full", dtype, value)) return &nb->failed;
+    if (!check_value(nb, "full", dtype, value)) return &nb->failed;
     return create(nb, &nb__op_full, dtype, shape, value, 0);
 }
 
@@ -138,7 +139,7 @@ nb_tensor *nb_number(nb_context *nb, double value) {
 nb_tensor *nb__adapt(nb_tensor *t, const char *user, nb_dtype dtype) {
     if (!t->is_number || t->dtype == dtype) return t;
     double value = ((const nb__create_attr *)t->attr)->p;
-    return nb__check_value(t->nb, user, dtype, value) ? nb_full(t->nb, dtype, nb_shape(), value) : &t->nb->failed;
+    return check_value(t->nb, user, dtype, value) ? nb_full(t->nb, dtype, nb_shape(), value) : &t->nb->failed;
 }
 
 nb_tensor *nb_zeros(nb_context *nb, nb_dtype dtype, nb_dims shape) { return nb_full(nb, dtype, shape, 0); }
@@ -158,10 +159,10 @@ nb_tensor *nb_arange(nb_context *nb, nb_dtype dtype, double start, double stop, 
         return nb_fail(nb, NB_INVALID, "arange: from %g to %g by %g has no end", start, stop, step);
     double count = ceil((stop - start) / step);
     if (count > 0x1p40) return nb_fail(nb, NB_INVALID, "arange: %g elements are more than this machine can address", count);
-    if (!nb__check_value(nb, "arange", dtype, start)) return &nb->failed;
+    if (!check_value(nb, "arange", dtype, start)) return &nb->failed;
     if (count > 1 && !nb__is_float(dtype) && step != floor(step))
         return nb_fail(nb, NB_INVALID, "arange: steps of %g are not of type %s", step, nb_dtype_name(dtype));
-    if (count > 1 && !nb__check_value(nb, "arange", dtype, start + (count - 1) * step)) return &nb->failed;
+    if (count > 1 && !check_value(nb, "arange", dtype, start + (count - 1) * step)) return &nb->failed;
     return create(nb, &nb__op_arange, dtype, nb_shape(count > 0 ? (int64_t)count : 0), start, step);
 }
 

@@ -20,8 +20,6 @@ int nb__row_of(const nb_op *op);
 /* The context of the first operand that is not NULL. NULL when all are: then an operator returns NULL, having nothing to fail
  * in. */
 nb_context *nb__context_of(int n, nb_tensor *const *operands);
-/* Whether a type can hold a value: whole numbers and bool have no fractions and a range. False: the context has failed. */
-bool nb__check_value(nb_context *nb, const char *user, nb_dtype dtype, double value);
 /* A scalar constant of the type of `like`. */
 nb_tensor *nb__scalar(nb_tensor *like, double value);
 /* t, or, when it is a literal (nb_number), its value in another type. */

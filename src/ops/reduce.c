@@ -15,7 +15,7 @@ static bool refuse_type(nb_context *nb, const char *user, nb_dtype dtype, const 
     return false;
 }
 
-bool nb__check_numbers(nb_context *nb, const char *user, nb_dtype dtype) {
+static bool check_numbers(nb_context *nb, const char *user, nb_dtype dtype) {
     return dtype != NB_BOOL || refuse_type(nb, user, dtype, "f32, f64, i32, i64 and u8");
 }
 
@@ -23,7 +23,8 @@ bool nb__check_reals(nb_context *nb, const char *user, nb_dtype dtype) {
     return nb__is_float(dtype) || refuse_type(nb, user, dtype, "f32 and f64");
 }
 
-nb_dims nb__keep_axes(nb_dims shape, nb_dims axes) {
+/* The shape after a reduction that keeps the axes with size 1. */
+static nb_dims keep_axes(nb_dims shape, nb_dims axes) {
     for (int i = 0; i < axes.rank; i++) shape.size[axes.size[i]] = 1;
     return shape;
 }
@@ -92,8 +93,8 @@ static nb_tensor *over_axes(const nb_op *op, nb_tensor *x, nb_dims axes, bool ke
 
 static bool sum_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
-    if (!nb__check_numbers(nb, "sum", in[0]->dtype)) return false;
-    *out = (nb_type){in[0]->dtype, nb__keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
+    if (!check_numbers(nb, "sum", in[0]->dtype)) return false;
+    *out = (nb_type){in[0]->dtype, keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
     return true;
 }
 
@@ -160,7 +161,7 @@ nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&
 
 static bool logic_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, nb_type *out) {
     if (in[0]->dtype != NB_BOOL) return refuse_type(nb, op->name, in[0]->dtype, "bool");
-    *out = (nb_type){NB_BOOL, nb__keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
+    *out = (nb_type){NB_BOOL, keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
     return true;
 }
 
@@ -253,7 +254,7 @@ nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepd
     if (!x) return NULL;
     nb__axes_attr a;
     if (!nb__take_axes(x, op->name, axes, &a)) return nb_failed(x->nb);
-    nb_dims    shape = nb__keep_axes(x->shape, a.axes);
+    nb_dims    shape = keep_axes(x->shape, a.axes);
     bool       one = a.axes.rank == 1;
     nb_tensor *merged = one ? x : merge_axes(x, a.axes);
     if (merged->is_failed) return merged;
@@ -267,13 +268,13 @@ nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepd
 bool nb__axis_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, bool empty, nb_dtype dtype,
                     nb_type *out) {
     nb_dims axis = nb__axis_of(attr), x = in[0]->shape;
-    if (!nb__check_numbers(nb, op->name, in[0]->dtype) || !nb__check_axis(nb, op->name, x.rank, &axis.size[0])) return false;
+    if (!check_numbers(nb, op->name, in[0]->dtype) || !nb__check_axis(nb, op->name, x.rank, &axis.size[0])) return false;
     if (!empty && x.size[axis.size[0]] == 0) {
         nb_fail(nb, NB_INVALID, "%s: %s has no elements along axis %lld, and of none there is no %s", op->name,
                 nb__dims_text(x).at, (long long)axis.size[0], op->name);
         return false;
     }
-    *out = (nb_type){dtype, nb__keep_axes(x, axis)};
+    *out = (nb_type){dtype, keep_axes(x, axis)};
     return true;
 }
 

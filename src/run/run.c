@@ -5,25 +5,22 @@
 #include "ops.h"
 #include "run.h"
 
-int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count) {
-    /* An exponent of all ones is infinity or NaN. Whole blocks first, without branches. */
+/* Whether all values are finite; whole numbers are. An exponent of all ones is infinity or NaN. Block by block, without branches
+ * in a block. */
+static bool are_finite(nb_dtype dtype, const void *data, int64_t count) {
     enum { BLOCK = 1024 };
+    const uint32_t *f = data, mask_f = 0x7f800000u;
+    const uint64_t *d = data, mask_d = UINT64_C(0x7ff) << 52;
     for (int64_t start = 0; start < count; start += BLOCK) {
-        int64_t end = start + BLOCK < count ? start + BLOCK : count, bad = 0;
-        if (dtype == NB_F32) {
-            const uint32_t *x = data;
-            uint32_t        n = 0;
-            for (int64_t i = start; i < end; i++) n |= (x[i] & 0x7f800000u) == 0x7f800000u;
-            bad = n;
-            for (int64_t i = start; bad && i < end; i++)
-                if ((x[i] & 0x7f800000u) == 0x7f800000u) return i;
-        } else if (dtype == NB_F64) {
-            const uint64_t *x = data, mask = UINT64_C(0x7ff) << 52;
-            for (int64_t i = start; i < end; i++)
-                if ((x[i] & mask) == mask) return i;
-        }
+        int64_t  end = start + BLOCK < count ? start + BLOCK : count;
+        uint32_t bad = 0;
+        if (dtype == NB_F32)
+            for (int64_t i = start; i < end; i++) bad |= (f[i] & mask_f) == mask_f;
+        if (dtype == NB_F64)
+            for (int64_t i = start; i < end; i++) bad |= (d[i] & mask_d) == mask_d;
+        if (bad) return false;
     }
-    return -1;
+    return true;
 }
 
 static void *start_of(nb_program *p, const nb__buffer *b) {
@@ -138,12 +135,11 @@ static bool array_is_finite(const nb_program *p, const nb__step *s, int k) {
     int64_t           count = 1, index[NB_MAX_RANK] = {0};
     for (int i = 0; i < a->rank; i++) count *= a->shape[i];
     if ((size_t)count * nb_dtype_size(a->dtype) >= b->bytes) /* all of its buffer, in whatever order */
-        return nb__first_not_finite(a->dtype, (const char *)a->data - s->offset[k],
-                                    (int64_t)(b->bytes / nb_dtype_size(a->dtype))) < 0;
+        return are_finite(a->dtype, (const char *)a->data - s->offset[k], (int64_t)(b->bytes / nb_dtype_size(a->dtype)));
     if (!count) return true;
     do {
         const char *x = (const char *)a->data + nb__offset(a, index) * (int64_t)nb_dtype_size(a->dtype);
-        if (nb__first_not_finite(a->dtype, x, 1) >= 0) return false;
+        if (!are_finite(a->dtype, x, 1)) return false;
     } while (nb__next_index(a->rank, a->shape, index));
     return true;
 }
@@ -189,13 +185,13 @@ static bool check_finite(nb_program *p) {
         const nb__node   *n = &p->node[p->watched[i]];
         const nb__buffer *b = &p->buffer[p->node[n->base].buffer];
         size_t            bytes = b->item_bytes ? b->item_bytes * (size_t)p->block : b->bytes;
-        if (nb__first_not_finite(n->dtype, buffer_data(p, b), (int64_t)(bytes / nb_dtype_size(n->dtype))) >= 0)
+        if (!are_finite(n->dtype, buffer_data(p, b), (int64_t)(bytes / nb_dtype_size(n->dtype))))
             return name_not_finite(p, "a gradient");
     }
     for (int i = 0; i < p->n_roots; i++) {
         if (p->root[i] < 0) continue;
         const nb__node *n = &p->node[p->root[i]];
-        if (nb__first_not_finite(n->dtype, buffer_data(p, &p->buffer[n->buffer]), nb__dims_count(n->shape)) >= 0)
+        if (!are_finite(n->dtype, buffer_data(p, &p->buffer[n->buffer]), nb__dims_count(n->shape)))
             return name_not_finite(p, p->output[i]->name[0] ? p->output[i]->name : i == 0 ? "the first result" : "a result");
     }
     return true;

@@ -10,9 +10,6 @@ bool nb__run(nb_program *p);
 /* False, and the context has failed, in a process that was forked and has not the context's threads. */
 bool nb__has_threads(nb_context *nb, const char *user);
 
-/* Whether all values are finite; f32 and f64 (others are). The index of the first that is not, or -1. */
-int64_t nb__first_not_finite(nb_dtype dtype, const void *data, int64_t count);
-
 void nb__cache_free(nb_context *nb);
 
 /* describe.c: the clock of a profile. A run starts (false: nobody wants to know), goes from call to call, and ends. What lies
