@@ -6,8 +6,6 @@
 
 #include "program.h"
 
-void *nb__program_alloc(nb_program *p, size_t size) { return nb__arena_alloc(p->nb, &p->arena, size); }
-
 static void free_program(void *object) {
     nb_program *p = object;
     nb_context *nb = p->nb;

@@ -67,7 +67,15 @@ static bool give(heap *h, size_t at, size_t bytes) {
     return true;
 }
 
-/* last[b]: the last step that reads or writes buffer b of the workspace; `forever` for what the end of a run reads. */
+/* The workspace while steps are gone through. */
+typedef struct places {
+    nb_program *p;
+    heap        heap;
+    int        *last;      /* of each buffer: the last step that reads or writes it; n_steps: what the end of a run reads */
+    bool       *is_placed; /* of each buffer: it has its place */
+    bool       *is_gone;   /* the place was handed on */
+} places;
+
 static void find_last_uses(nb_program *p, int *last) {
     for (int s = 0; s < p->n_steps; s++) {
         for (int k = 0; k < p->step[s].n_nodes; k++) {
@@ -87,14 +95,15 @@ static void find_last_uses(nb_program *p, int *last) {
 }
 
 /* An operand of elementwise step s that dies there and lies exactly as result node n will. */
-static int dying_twin(const nb_program *p, int s, const nb__node *n, const int *last, const bool *gone) {
+static int dying_twin(const places *w, int s, const nb__node *n) {
+    const nb_program *p = w->p;
     for (int k = 0; k < p->step[s].n_nodes; k++) {
         const nb__node *node = &p->node[p->step[s].node[k]];
         if (!p->step[s].is_region && nb__row_of(node->op) < 0) return -1;
         for (int m = 0; m < node->n_in; m++) {
             const nb__node *in = &p->node[node->in[m]];
             int             b = p->node[in->base].buffer;
-            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b] ||
+            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || w->last[b] != s || w->is_gone[b] ||
                 nb__member(p, &p->step[s], node->in[m]) >= 0)
                 continue;
             if (in->offset || p->buffer[b].bytes != (size_t)nb__dims_count(n->shape) * nb_dtype_size(n->dtype)) continue;
@@ -120,71 +129,87 @@ static bool may_write_over(const nb_program *p, int s, int b, int k) {
     return true;
 }
 
-bool nb__plan_memory(nb_program *p, bool share) {
-    size_t n = (size_t)p->n_nodes;
-    bool  *seen = nb__find_results(p); /* what leaves its step */
-    int   *last = nb__step_alloc(p->nb, (n + (size_t)p->n_buffers + 1) * sizeof *last);
-    bool  *gone = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1); /* its place was handed on */
-    bool  *placed = nb__step_alloc(p->nb, n + (size_t)p->n_buffers + 1);
-    if (!seen || !last || !gone || !placed) return false;
-    for (int s = 0; s < p->n_steps; s++)
-        for (int k = 0; k < p->step[s].n_nodes; k++) {
-            const nb__node *node = &p->node[p->step[s].node[k]];
-            for (int m = 0; m < node->n_in; m++) {
-                if (nb__member(p, &p->step[s], node->in[m]) < 0) seen[p->node[node->in[m]].base] = true;
-            }
-        }
-    for (int i = 0; i < p->n_watched; i++) seen[p->node[p->watched[i]].base] = true;
+/* Buffers for what leaves its step, because another one, the end of the run or the checks read it, and for what a step makes
+ * alone. What lasts gets its place at once. */
+static bool make_buffers(nb_program *p) {
+    bool *leaves = nb__find_results(p);
+    if (!leaves) return false;
     for (int s = 0; s < p->n_steps; s++) {
+        for (int k = 0; k < p->step[s].n_nodes; k++) {
+            const nb__node *n = &p->node[p->step[s].node[k]];
+            for (int m = 0; m < n->n_in; m++)
+                if (nb__member(p, &p->step[s], n->in[m]) < 0) leaves[p->node[n->in[m]].base] = true;
+        }
+    }
+    for (int i = 0; i < p->n_watched; i++) leaves[p->node[p->watched[i]].base] = true;
+    for (int s = 0; s < p->n_steps; s++) {
+        bool lasts = p->step[s].lasts;
         for (int k = 0; k < p->step[s].n_nodes; k++) {
             int       i = p->step[s].node[k];
-            nb__node *node = &p->node[i];
-            bool      alone = p->step[s].n_nodes == 1;
-            if (node->buffer >= 0 || !(alone || seen[i])) continue;
-            nb__node *owner = node->has_home ? &p->node[node->lies_in] : node;
+            nb__node *n = &p->node[i], *owner = n->has_home ? &p->node[n->lies_in] : n;
+            if (n->buffer >= 0 || !(leaves[i] || p->step[s].n_nodes == 1)) continue;
             if (owner->buffer < 0) {
-                size_t bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype);
-                bool   lasts = p->step[s].lasts;
-                owner->buffer = p->n_buffers;
-                p->buffer[p->n_buffers++] = (nb__buffer){
-                    .place = lasts ? NB__IN_LASTING : NB__IN_WORKSPACE, .bytes = bytes, .at = lasts ? p->lasting_bytes : 0};
+                size_t bytes = (size_t)nb__dims_count(owner->shape) * nb_dtype_size(owner->dtype),
+                       at = lasts ? p->lasting_bytes : 0;
+                nb__add_buffer(p, owner,
+                               (nb__buffer){.place = lasts ? NB__IN_LASTING : NB__IN_WORKSPACE, .bytes = bytes, .at = at});
                 if (lasts) p->lasting_bytes += rounded(bytes);
             }
-            node->buffer = owner->buffer;
+            n->buffer = owner->buffer;
         }
     }
-    find_last_uses(p, last);
-    heap h = {.nb = p->nb};
+    return true;
+}
+
+/* Places for the results of step s in the workspace. */
+static void place_results(places *w, int s, bool share) {
+    nb_program *p = w->p;
+    for (int k = 0; k < p->step[s].n_nodes; k++) {
+        const nb__node *n = &p->node[p->step[s].node[k]];
+        if (n->buffer < 0 || n->step != s || p->buffer[n->buffer].place != NB__IN_WORKSPACE || w->is_placed[n->buffer]) continue;
+        nb__buffer *b = &p->buffer[n->buffer];
+        size_t      bytes = rounded(b->bytes);
+        int         twin = share && !n->has_home ? dying_twin(w, s, n) : -1;
+        w->is_placed[n->buffer] = true;
+        p->unplanned_bytes += bytes;
+        if (twin >= 0 && may_write_over(p, s, twin, k)) {
+            b->at = p->buffer[twin].at;
+            w->is_gone[twin] = true;
+        } else {
+            b->at = take(&w->heap, bytes);
+        }
+    }
+}
+
+/* Gives back the places of operands whose last reader step s was, and of results that nobody reads. */
+static bool give_back(places *w, int s) {
+    nb_program *p = w->p;
+    for (int k = 0; k < p->step[s].n_nodes; k++) {
+        const nb__node *n = &p->node[p->step[s].node[k]];
+        for (int m = -1; m < n->n_in; m++) {
+            int b = m < 0 ? n->buffer : p->node[p->node[n->in[m]].base].buffer;
+            if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || w->last[b] != s || w->is_gone[b]) continue;
+            w->is_gone[b] = true;
+            if (!give(&w->heap, p->buffer[b].at, rounded(p->buffer[b].bytes))) return false;
+        }
+    }
+    return true;
+}
+
+bool nb__plan_memory(nb_program *p, bool share) {
+    if (!make_buffers(p)) return false;
+    size_t n = (size_t)p->n_buffers + 1;
+    places w = {.p = p,
+                .heap = {.nb = p->nb},
+                .last = nb__step_alloc(p->nb, n * sizeof *w.last),
+                .is_placed = nb__step_alloc(p->nb, n),
+                .is_gone = nb__step_alloc(p->nb, n)};
+    if (!w.last || !w.is_placed || !w.is_gone) return false;
+    find_last_uses(p, w.last);
     for (int s = 0; s < p->n_steps; s++) {
-        nb__step *step = &p->step[s];
-        for (int k = 0; k < step->n_nodes; k++) {
-            nb__node *node = &p->node[step->node[k]];
-            if (node->buffer < 0 || node->step != s || p->buffer[node->buffer].place != NB__IN_WORKSPACE || placed[node->buffer])
-                continue;
-            nb__buffer *b = &p->buffer[node->buffer];
-            size_t      bytes = rounded(b->bytes);
-            int         twin = share && !node->has_home ? dying_twin(p, s, node, last, gone) : -1;
-            placed[node->buffer] = true;
-            p->unplanned_bytes += bytes;
-            if (twin >= 0 && may_write_over(p, s, twin, k)) {
-                b->at = p->buffer[twin].at;
-                gone[twin] = true;
-            } else {
-                b->at = take(&h, bytes);
-            }
-        }
-        if (!share) continue;
-        /* Operands whose last reader this was, and results that nobody reads. */
-        for (int k = 0; k < step->n_nodes; k++) {
-            const nb__node *node = &p->node[step->node[k]];
-            for (int m = -1; m < node->n_in; m++) {
-                int b = m < 0 ? node->buffer : p->node[p->node[node->in[m]].base].buffer;
-                if (b < 0 || p->buffer[b].place != NB__IN_WORKSPACE || last[b] != s || gone[b]) continue;
-                gone[b] = true;
-                if (!give(&h, p->buffer[b].at, rounded(p->buffer[b].bytes))) return false;
-            }
-        }
+        place_results(&w, s, share);
+        if (share && !give_back(&w, s)) return false;
     }
-    p->workspace_bytes = h.end;
+    p->workspace_bytes = w.heap.end;
     return true;
 }

@@ -1,10 +1,12 @@
-/* nodes.c: what several passes ask of nodes, and how they add some. */
+/* nodes.c: what passes share: a program's memory, its lists of nodes and buffers, and what they ask of a node. */
 #include <string.h>
 
 #include "ops.h"
 #include "program.h"
 
-/* ----------------------------------------------------------------------------------------------------------- the list */
+/* --------------------------------------------------------------------------------------------------------- the lists */
+
+void *nb__program_alloc(nb_program *p, size_t size) { return nb__arena_alloc(p->nb, &p->arena, size); }
 
 int nb__add_node(nb_program *p, const nb__node *node) {
     if (p->n_nodes == p->node_room) {
@@ -17,6 +19,11 @@ int nb__add_node(nb_program *p, const nb__node *node) {
     }
     p->node[p->n_nodes] = *node;
     return p->n_nodes++;
+}
+
+void nb__add_buffer(nb_program *p, nb__node *n, nb__buffer buffer) {
+    n->buffer = p->n_buffers;
+    p->buffer[p->n_buffers++] = buffer;
 }
 
 bool *nb__find_results(const nb_program *p) {

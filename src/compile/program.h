@@ -165,7 +165,9 @@ bool nb__plan_memory(nb_program *p, bool share);
 bool nb__select(nb_program *p);
 
 /* nodes.c */
+void    *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
 int      nb__add_node(nb_program *p, const nb__node *node); /* its number, or -1 */
+void     nb__add_buffer(nb_program *p, nb__node *n, nb__buffer buffer); /* the node's; there is room for one of each */
 bool    *nb__find_results(const nb_program *p); /* of each node: whether it is a root, or is assigned; NULL: no memory */
 bool     nb__is_computed(const nb__node *n, const nb_op *op); /* by this operator */
 bool     nb__is_view(const nb__node *n); /* computes nothing: shows another node's memory */
@@ -210,7 +212,6 @@ const char *nb__pass_name(int i); /* the words of NABLA_PASSES; NULL after the l
 nb_program *nb__unfused(nb_program *p);
 /* A program without assigns for another context: what a run writes is its own, input[i] of p is its own[i], all else is p's. */
 nb_program *nb__copy_program(nb_context *nb, nb_program *p, nb_list input, nb_list own);
-void       *nb__program_alloc(nb_program *p, size_t size); /* lives as long as the program */
 
 extern const nb_op nb__op_copy; /* same values, rows in order: made by layout */
 

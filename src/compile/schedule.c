@@ -102,9 +102,8 @@ static bool place_commits(nb_program *p) {
         bool        free_value = p->step[value->step].is_late && value->buffer < 0;
         bool        is_read = !p->node[commit->leaf].is_dead;
         if (!free_value || (is_read && !may_overwrite(p, commit->leaf, commit->node, last))) continue;
-        value->buffer = p->n_buffers;
-        p->buffer[p->n_buffers++] =
-            (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage};
+        nb__add_buffer(p, value,
+                       (nb__buffer){.place = NB__IN_COMMIT, .bytes = commit->storage->bytes, .storage = commit->storage});
     }
     return true;
 }
@@ -119,37 +118,35 @@ static bool list_watched(nb_program *p) {
     return true;
 }
 
+static void add_leaf_buffers(nb_program *p) {
+    int arguments = 0;
+    for (int i = 0; i < p->n_nodes; i++) {
+        nb__node  *n = &p->node[i];
+        nb__buffer b = {.number = arguments, .data = n->data, .storage = n->kept ? n->kept->storage : NULL};
+        arguments += n->source == NB__ARGUMENT; /* dead ones count, too */
+        if (n->source == NB__COMPUTED || n->is_dead) continue;
+        b.place = n->source == NB__KEPT_LEAF ? NB__IN_KEPT : n->source == NB__CONSTANT ? NB__IN_CONSTANT : NB__IN_ARGUMENT;
+        b.bytes = (n->is_splat ? 1 : (size_t)nb__dims_count(n->shape)) * nb_dtype_size(n->dtype);
+        if (n->by_item) b.item_bytes = b.bytes / (size_t)p->block;
+        nb__add_buffer(p, n, b);
+    }
+}
+
+static void add_output_buffers(nb_program *p) {
+    for (int i = 0; i < p->n_roots; i++) {
+        if (p->root[i] < 0) continue;
+        nb__node  *n = &p->node[p->root[i]];
+        nb__buffer b = {.place = NB__IN_OUTPUT, .number = i, .bytes = nb_bytes(p->output[i])};
+        if (n->by_item) b.item_bytes = b.bytes / (size_t)p->items;
+        nb__add_buffer(p, n, b);
+    }
+}
+
 bool nb__schedule(nb_program *p) {
     if (!mark_late(p) || !put_in_order(p)) return false;
     p->buffer = nb__program_alloc(p, ((size_t)p->n_nodes + 1) * sizeof *p->buffer);
     if (!p->buffer) return false;
-    int argument = 0;
-    for (int i = 0; i < p->n_nodes; i++) {
-        nb__node *n = &p->node[i];
-        if (n->source == NB__ARGUMENT) argument++;
-        if (n->source == NB__COMPUTED || n->is_dead) continue;
-        n->buffer = p->n_buffers;
-        nb__buffer *b = &p->buffer[p->n_buffers++];
-        b->bytes = (n->is_splat ? 1 : (size_t)nb__dims_count(n->shape)) * nb_dtype_size(n->dtype);
-        if (n->source == NB__KEPT_LEAF) {
-            b->place = NB__IN_KEPT;
-            b->storage = n->kept->storage;
-            if (n->by_item) b->item_bytes = b->bytes / (size_t)p->block;
-        } else if (n->source == NB__CONSTANT) {
-            b->place = NB__IN_CONSTANT;
-            b->data = n->data;
-        } else {
-            b->place = NB__IN_ARGUMENT;
-            b->number = argument - 1;
-        }
-    }
-    for (int i = 0; i < p->n_roots; i++) {
-        if (p->root[i] < 0) continue;
-        nb__node *n = &p->node[p->root[i]];
-        n->buffer = p->n_buffers;
-        nb__buffer *b = &p->buffer[p->n_buffers++];
-        *b = (nb__buffer){.place = NB__IN_OUTPUT, .number = i, .bytes = nb_bytes(p->output[i])};
-        if (n->by_item) b->item_bytes = b->bytes / (size_t)p->items;
-    }
+    add_leaf_buffers(p);
+    add_output_buffers(p);
     return place_commits(p) && list_watched(p);
 }
