@@ -97,6 +97,12 @@ static void add(nb__fusion *f, const readers *r, int g, int i, nb__part part) {
 
 /* ------------------------------------------------------------------------------------------------------------- who needs whom */
 
+/* The group that makes what node `in` shows for group g; -1: none does, or g does so itself. */
+static int maker(const nb__fusion *f, int g, int in) {
+    int base = f->p->node[in].base, owner = f->owner[base];
+    return owner < 0 || nb__has_member(f, g, base) ? -1 : nb__group_of(f, owner);
+}
+
 /* Whether group g needs a result of one of the targets, directly or not. Only nodes behind place `from` in the order count: none
  * before it can lead to a target. Unsure after many visits: then yes. */
 static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int from) {
@@ -109,10 +115,9 @@ static bool needs(nb__fusion *f, int g, const int *target, int n_targets, int fr
         for (int e = f->group[at].first_entry; e >= 0; e = f->entry[e].next) {
             const nb__node *node = &f->p->node[f->entry[e].node];
             for (int m = 0; m < node->n_in; m++) {
-                int base = f->p->node[node->in[m]].base;
-                if (f->place[base] <= from || f->owner[base] < 0 || nb__has_member(f, at, base)) continue;
-                int to = nb__group_of(f, f->owner[base]);
-                if (f->group[to].mark == mark) continue;
+                if (f->place[f->p->node[node->in[m]].base] <= from) continue;
+                int to = maker(f, at, node->in[m]);
+                if (to < 0 || f->group[to].mark == mark) continue;
                 for (int t = 0; t < n_targets; t++)
                     if (to == target[t] && to != g) return true;
                 f->group[to].mark = mark;
@@ -251,36 +256,26 @@ static int heap_pop(const nb__fusion *f, int *heap, int *n) {
 /* Groups in an order in which each comes after those it needs, otherwise in that of their last nodes: a heap of the ready
  * ones. */
 static bool order_groups(nb__fusion *f, int *sorted, int *n_sorted) {
-    nb_program *p = f->p;
-    size_t      room = (size_t)f->n_groups + 1;
-    int        *waits = nb__step_alloc(p->nb, room * sizeof *waits), *heap = nb__step_alloc(p->nb, room * sizeof *heap);
-    int        *first = nb__step_alloc(p->nb, (room + 1) * sizeof *first), *next = NULL, *user = NULL, n_edges = 0, n = 0;
-    if (!waits || !heap || !first) return false;
-    for (int pass = 0; pass < 2; pass++) { /* count, then fill: lists of users */
-        int at = 0;
-        for (int g = 0; g < f->n_groups; g++) {
-            if (f->group[g].joined >= 0) continue;
-            for (int e = f->group[g].first_entry; e >= 0; e = f->entry[e].next) {
-                const nb__node *node = &p->node[f->entry[e].node];
-                for (int m = 0; m < node->n_in; m++) {
-                    int base = p->node[node->in[m]].base, from = f->owner[base] < 0 ? -1 : nb__group_of(f, f->owner[base]);
-                    if (from < 0 || from == g || nb__has_member(f, g, base)) continue;
-                    if (pass == 0) {
-                        n_edges++;
-                        continue;
-                    }
-                    user[at] = g;
-                    next[at] = first[from];
-                    first[from] = at++;
-                    waits[g]++;
-                }
+    const nb_program *p = f->p;
+    size_t            room = (size_t)f->n_groups + 1, most = 1; /* of edges: from a group to one that needs it */
+    for (int e = 0; e < f->n_entries; e++) most += (size_t)p->node[f->entry[e].node].n_in;
+    int *waits = nb__step_alloc(p->nb, room * sizeof *waits), *heap = nb__step_alloc(p->nb, room * sizeof *heap), n = 0;
+    int *first = nb__step_alloc(p->nb, room * sizeof *first), *next = nb__step_alloc(p->nb, most * sizeof *next);
+    int *user = nb__step_alloc(p->nb, most * sizeof *user), n_edges = 0;
+    if (!waits || !heap || !first || !next || !user) return false;
+    for (int g = 0; g < f->n_groups; g++) first[g] = -1;
+    for (int g = 0; g < f->n_groups; g++) {
+        for (int e = f->group[g].joined < 0 ? f->group[g].first_entry : -1; e >= 0; e = f->entry[e].next) {
+            const nb__node *node = &p->node[f->entry[e].node];
+            for (int m = 0; m < node->n_in; m++) {
+                int from = maker(f, g, node->in[m]);
+                if (from < 0) continue;
+                user[n_edges] = g;
+                next[n_edges] = first[from];
+                first[from] = n_edges++;
+                waits[g]++;
             }
         }
-        if (pass) break;
-        user = nb__step_alloc(p->nb, ((size_t)n_edges + 1) * sizeof *user);
-        next = nb__step_alloc(p->nb, ((size_t)n_edges + 1) * sizeof *next);
-        if (!user || !next) return false;
-        for (int g = 0; g < f->n_groups; g++) first[g] = -1;
     }
     for (int g = 0; g < f->n_groups; g++)
         if (f->group[g].joined < 0 && !waits[g]) heap_push(f, heap, &n, g);

@@ -90,7 +90,7 @@ static void choose(const nb_program *p, nb__node *n, bool channels_last, const n
     if (like >= 0 && nesting(&p->node[like], axis)) nested_like(n, axis);
 }
 
-/* A row-major copy of a node. */
+/* A row-major copy of a node, next in the order. Its number, or -1. */
 static int add_copy(nb_program *p, int of) {
     int *in = nb__program_alloc(p, sizeof *in);
     if (!in) return -1;
@@ -109,7 +109,9 @@ static int add_copy(nb_program *p, int of) {
                             .by_item = n->by_item};
     nb__row_major(&copy);
     copy.base = p->n_nodes;
-    return nb__add_node(p, &copy);
+    int i = nb__add_node(p, &copy);
+    if (i >= 0) p->order[p->n_order++] = i;
+    return i;
 }
 
 /* The gradient that a max pool's adjoint (node i) puts back, in the order of the places: its kernel goes along both, and a copy
@@ -126,7 +128,7 @@ static bool order_gradient(nb_program *p, int i) {
     int copy = add_copy(p, gradient);
     if (copy < 0) return false;
     nested_like(&p->node[copy], axis);
-    p->order[p->n_order++] = p->node[i].in[0] = copy;
+    p->node[i].in[0] = copy;
     return true;
 }
 
@@ -146,7 +148,6 @@ static bool resolve_view(nb_program *p, int i) {
         if (attempt) break;
         int copy = add_copy(p, of);
         if (copy < 0) return false;
-        p->order[p->n_order++] = copy;
         p->node[i].in[0] = copy;
     }
     nb_fail(p->nb, NB_INVALID, "%s: its view refuses a contiguous operand", p->node[i].op->name);
@@ -210,58 +211,65 @@ static bool copy_operands(nb_program *p, int concat) {
         int copy = add_copy(p, in);
         if (copy < 0) return false;
         nb__lie_in(p, copy, concat, k);
-        p->order[p->n_order++] = p->node[concat].in[k] = copy;
+        p->node[concat].in[k] = copy;
     }
+    return true;
+}
+
+/* Where the result of node i lies; what it needs to be copied for that comes before it in the order. */
+static bool lay_out(nb_program *p, int i, bool free_order, const nb_dims *shown_as, bool leaves) {
+    nb__node *n = &p->node[i]; /* until a copy is added: that may move the list */
+    if (n->is_splat) {
+        memset(n->stride, 0, sizeof n->stride);
+        return true;
+    }
+    if (n->source != NB__COMPUTED) {
+        nb__row_major(n);
+        return true;
+    }
+    if (n->op->kind == NB_VIEW) return resolve_view(p, i);
+    if (n->is_joined) return copy_operands(p, i);
+    if (n->has_home) return true;
+    if (free_order && n->op == &nb__op_pool_put && !order_gradient(p, i)) return false;
+    choose(p, &p->node[i], free_order, shown_as, leaves);
+    return true;
+}
+
+/* A result or assigned value: a copy where it cannot be handed out as it is. */
+static bool copy_result(nb_program *p, int *result, bool is_taken) {
+    if (is_plain(p, *result) && !is_taken) return true;
+    int copy = add_copy(p, *result);
+    if (copy < 0) return false;
+    p->node[copy].lasts = false;
+    *result = copy;
     return true;
 }
 
 bool nb__layout(nb_program *p, bool free_order) {
     int n = p->n_nodes;
-    /* Each node may bring one copy before it; roots and commits one each at the end. */
+    /* Each node may bring one copy before it, a concat one of each operand; roots and commits one each at the end. */
     size_t room = 2 * (size_t)n + (size_t)p->n_roots + (size_t)p->n_commits;
     for (int i = 0; i < n; i++)
-        if (p->node[i].source == NB__COMPUTED && p->node[i].op == &nb__op_concat) room += (size_t)p->node[i].n_in;
+        if (nb__is_computed(&p->node[i], &nb__op_concat)) room += (size_t)p->node[i].n_in;
     if (free_order && !nb__find_homes(p)) return false;
     p->order = nb__program_alloc(p, room * sizeof *p->order);
     const nb_dims **shown_as = find_orders(p);
     const bool     *leaves = find_leaving(p);
-    bool           *taken = nb__step_alloc(p->nb, room * 2 * sizeof *taken);
+    bool           *taken = nb__step_alloc(p->nb, room * sizeof *taken); /* by a root */
     if (!p->order || !shown_as || !leaves || !taken) return false;
     for (int i = 0; i < n; i++) {
-        nb__node *node = &p->node[i];
-        node->base = i;
-        if (node->is_dead || (node->source == NB__COMPUTED && node->op->kind == NB_ASSIGN)) continue;
-        if (node->is_splat) {
-            memset(node->stride, 0, sizeof node->stride);
-        } else if (node->source != NB__COMPUTED) {
-            nb__row_major(node);
-        } else if (node->op->kind == NB_VIEW) {
-            if (!resolve_view(p, i)) return false;
-        } else if (node->is_joined) {
-            if (!copy_operands(p, i)) return false;
-        } else if (!node->has_home) {
-            if (free_order && node->op == &nb__op_pool_put && !order_gradient(p, i)) return false;
-            choose(p, &p->node[i], free_order, shown_as[i], leaves[i]);
-        }
+        p->node[i].base = i;
+        if (p->node[i].is_dead || (p->node[i].source == NB__COMPUTED && p->node[i].op->kind == NB_ASSIGN)) continue;
+        if (!lay_out(p, i, free_order, shown_as[i], leaves[i])) return false;
         p->order[p->n_order++] = i;
     }
     for (int i = 0; i < p->n_roots; i++) {
-        int r = p->root[i];
-        if (r < 0) continue;
-        if (!is_plain(p, r) || taken[r]) {
-            if ((r = add_copy(p, r)) < 0) return false;
-            p->order[p->n_order++] = p->root[i] = r;
-            p->node[r].lasts = false;
-        }
-        taken[r] = true;
+        if (p->root[i] < 0) continue;
+        if (!copy_result(p, &p->root[i], taken[p->root[i]])) return false;
+        taken[p->root[i]] = true;
     }
-    for (int i = 0; i < p->n_commits; i++) {
-        int c = p->commit[i].node;
-        if (is_plain(p, c)) continue;
-        if ((c = add_copy(p, c)) < 0) return false;
-        p->order[p->n_order++] = p->commit[i].node = c;
-        p->node[c].lasts = false;
-    }
+    for (int i = 0; i < p->n_commits; i++)
+        if (!copy_result(p, &p->commit[i].node, false)) return false;
     return true;
 }
 
