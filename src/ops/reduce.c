@@ -23,8 +23,7 @@ bool nb__check_reals(nb_context *nb, const char *user, nb_dtype dtype) {
     return nb__is_float(dtype) || refuse_type(nb, user, dtype, "f32 and f64");
 }
 
-/* The shape after a reduction that keeps the axes with size 1. */
-static nb_dims keep_axes(nb_dims shape, nb_dims axes) {
+nb_dims nb__keep_axes(nb_dims shape, nb_dims axes) {
     for (int i = 0; i < axes.rank; i++) shape.size[axes.size[i]] = 1;
     return shape;
 }
@@ -94,7 +93,7 @@ static nb_tensor *over_axes(const nb_op *op, nb_tensor *x, nb_dims axes, bool ke
 static bool sum_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     (void)n_in;
     if (!check_numbers(nb, "sum", in[0]->dtype)) return false;
-    *out = (nb_type){in[0]->dtype, keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
+    *out = (nb_type){in[0]->dtype, nb__keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
     return true;
 }
 
@@ -161,7 +160,7 @@ nb_tensor *nb_sum(nb_tensor *x, nb_dims axes, bool keepdim) { return over_axes(&
 
 static bool logic_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const void *attr, nb_type *out) {
     if (in[0]->dtype != NB_BOOL) return refuse_type(nb, op->name, in[0]->dtype, "bool");
-    *out = (nb_type){NB_BOOL, keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
+    *out = (nb_type){NB_BOOL, nb__keep_axes(in[0]->shape, ((const nb__axes_attr *)attr)->axes)};
     return true;
 }
 
@@ -254,7 +253,7 @@ nb_tensor *nb__over_axis(const nb_op *op, nb_tensor *x, nb_dims axes, bool keepd
     if (!x) return NULL;
     nb__axes_attr a;
     if (!nb__take_axes(x, op->name, axes, &a)) return nb_failed(x->nb);
-    nb_dims    shape = keep_axes(x->shape, a.axes);
+    nb_dims    shape = nb__keep_axes(x->shape, a.axes);
     bool       one = a.axes.rank == 1;
     nb_tensor *merged = one ? x : merge_axes(x, a.axes);
     if (merged->is_failed) return merged;
@@ -274,7 +273,7 @@ bool nb__axis_infer(nb_context *nb, nb_tensor *const *in, const nb_op *op, const
                 nb__dims_text(x).at, (long long)axis.size[0], op->name);
         return false;
     }
-    *out = (nb_type){dtype, keep_axes(x, axis)};
+    *out = (nb_type){dtype, nb__keep_axes(x, axis)};
     return true;
 }
 

@@ -8,6 +8,8 @@
 bool nb__check_reals(nb_context *nb, const char *user, nb_dtype dtype);
 /* Axes as an attribute block: checked (x too), ascending, none named: all. */
 bool nb__take_axes(nb_tensor *x, const char *user, nb_dims axes, nb__axes_attr *attr);
+/* The shape after a reduction that keeps the axes with size 1. */
+nb_dims nb__keep_axes(nb_dims shape, nb_dims axes);
 /* y without the axes, which have size 1. */
 nb_tensor *nb__drop_axes(nb_tensor *y, nb_dims axes);
 /* op, which reduces one axis, over any axes: several are made one first. */
