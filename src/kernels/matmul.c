@@ -61,9 +61,9 @@ void nb__product_cut(nb__product *p) {
     const double worth = p->m == 1 ? 1e5 : 1e6, enough = p->m == 1 ? 1e5 : 4e6;
     const double each = 2.0 * (double)p->m * (double)p->n * (double)p->k, all = each * (double)p->batches;
     double       limit = all / TILES > enough ? all / TILES : all < worth ? worth : all < 2 * enough ? all / 2 : enough;
-    bool         packs_b = !p->packed && p->b[1] != 1;
+    bool         packs_b = p->m > 1 && !p->packed && p->b[1] != 1;
     int64_t      least_rows = packs_b ? 64 : 32, least_columns = packs_b ? 32 : 64;
-    double       pack_b = packs_b ? 3 : p->packed ? 0.1 : 1;
+    double       pack_b = p->packed ? 0.1 : p->b[1] == 1 ? 1 : 3;
     double       read_a = nb__is_scattered((nb__matrix){NULL, p->a[0], p->a[1]}) ? 4 : 0.3;
     p->rows = p->m;
     p->columns = p->n;
