@@ -21,7 +21,8 @@ static float any_float(void) {
 
 static const int arithmetic[] = {NB__ROW_add,     NB__ROW_sub,     NB__ROW_mul, NB__ROW_div,
                                  NB__ROW_minimum, NB__ROW_maximum, NB__ROW_exp},
-                 alone[] = {NB__ROW_neg, NB__ROW_abs, NB__ROW_square, NB__ROW_relu, NB__ROW_leaky_relu, NB__ROW_clamp, NB__ROW_sqrt},
+                 alone[] = {NB__ROW_neg,        NB__ROW_abs,   NB__ROW_square, NB__ROW_relu,
+                            NB__ROW_leaky_relu, NB__ROW_clamp, NB__ROW_sqrt},
                  comparisons[] = {NB__ROW_less, NB__ROW_less_equal, NB__ROW_greater, NB__ROW_greater_equal, NB__ROW_equal};
 
 /* A value that is there already and of floats: most often the last one. */

@@ -33,8 +33,8 @@ static bool leaves_items(const nb__node *n) {
 }
 
 static bool reduces(const nb_op *op) {
-    return op == &nb__op_sum || op == &nb__op_moments || op == &nb__op_max || op == &nb__op_min || op == &nb__op_prod || op == &nb__op_argmax ||
-           op == &nb__op_argmin || op == &nb__op_cumsum;
+    return op == &nb__op_sum || op == &nb__op_moments || op == &nb__op_max || op == &nb__op_min || op == &nb__op_prod ||
+           op == &nb__op_argmax || op == &nb__op_argmin || op == &nb__op_cumsum;
 }
 
 /* Whether node i, with an operand by items, makes its result item by item, along the first axis. What can fail is not here: its

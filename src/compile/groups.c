@@ -121,7 +121,8 @@ static void list_uses(nb__fusion *f) {
     }
 }
 
-/* Late: what only reaches assigns and cannot fail; it is computed with them, even if it lasts. */
+/* Late: what only reaches assigns and cannot fail; it is computed with them, even if it lasts. Steps are told so from this by
+ * schedule.c: here it keeps early and late nodes out of one group. */
 static void find_late(nb__fusion *f, bool *early) {
     nb_program *p = f->p;
     for (int i = 0; i < p->n_roots; i++)

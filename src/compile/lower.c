@@ -55,6 +55,7 @@ static bool number_random_nodes(nb_program *p) {
     return true;
 }
 
+/* The tensor as the next node: its operands are in the list already. */
 static bool add(nb_program *p, nb_tensor *t, const nb__compile *how) {
     if (t->op == &nb__op_output && !how->arguments) {
         nb_fail(p->nb, NB_INVALID, "nb_compile: a result of another program is used; copy it into an nb_input or nb_param first");
@@ -133,33 +134,21 @@ static nb_tensor *output_header(nb_program *p, const nb_tensor *t) {
     return o;
 }
 
-bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
-    nb_context *nb = p->nb;
-    if (!roots.n) {
-        nb_fail(nb, NB_INVALID, "nothing to compile: the list of roots is empty");
-        return false;
-    }
-    for (int i = 0; i < roots.n; i++)
-        if (nb__refuse(nb, roots.at[i], i, "nb_compile")) return false;
-    int given = roots.n;
-    if (!how->arguments) roots = with_updates(nb, roots);
-    if (!roots.n || !check_assigns(nb, roots)) return false;
-    /* A program computes anew what nb_eval has looked at already: kept tensors change between its runs. */
-    nb_list graph = nb__walk(nb, roots, how->arguments);
-    if (!graph.n) return false;
-    int n_kept = 0;
+static bool make_tables(nb_program *p, nb_list graph, nb_list roots) {
+    size_t n_kept = 0, n_roots = (size_t)roots.n;
     for (int i = 0; i < graph.n; i++) n_kept += graph.at[i]->storage != NULL;
-    p->kept = nb__program_alloc(p, (size_t)n_kept * sizeof *p->kept + 1);
-    p->kept_name = nb__program_alloc(p, (size_t)n_kept * sizeof *p->kept_name + 1);
-    p->root = nb__program_alloc(p, (size_t)roots.n * sizeof *p->root);
-    p->commit = nb__program_alloc(p, (size_t)roots.n * sizeof *p->commit);
-    p->output = nb__program_alloc(p, (size_t)roots.n * sizeof *p->output);
-    if (!p->kept || !p->kept_name || !p->root || !p->commit || !p->output) return false;
-    bool *seen = nb__step_alloc(nb, (size_t)graph.n);
+    p->kept = nb__program_alloc(p, n_kept * sizeof *p->kept + 1);
+    p->kept_name = nb__program_alloc(p, n_kept * sizeof *p->kept_name + 1);
+    p->root = nb__program_alloc(p, n_roots * sizeof *p->root);
+    p->commit = nb__program_alloc(p, n_roots * sizeof *p->commit);
+    p->output = nb__program_alloc(p, n_roots * sizeof *p->output);
+    return p->kept && p->kept_name && p->root && p->commit && p->output;
+}
+
+/* Roots as numbers, the first `given` of them the user's, and what is assigned, once however often it is listed. */
+static bool list_roots(nb_program *p, nb_list roots, int given) {
+    bool *seen = nb__step_alloc(p->nb, (size_t)p->n_nodes);
     if (!seen) return false;
-    for (int i = 0; i < graph.n; i++)
-        if (!add(p, graph.at[i], how)) return false;
-    if (!how->arguments && !number_random_nodes(p)) return false;
     p->n_roots = given;
     for (int i = 0; i < roots.n; i++) {
         nb_tensor *t = roots.at[i];
@@ -174,4 +163,25 @@ bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
         seen[t->index] = true;
     }
     return true;
+}
+
+bool nb__lower(nb_program *p, nb_list roots, const nb__compile *how) {
+    nb_context *nb = p->nb;
+    if (!roots.n) {
+        nb_fail(nb, NB_INVALID, "nothing to compile: the list of roots is empty");
+        return false;
+    }
+    for (int i = 0; i < roots.n; i++)
+        if (nb__refuse(nb, roots.at[i], i, "nb_compile")) return false;
+    int given = roots.n;
+    if (!how->arguments) roots = with_updates(nb, roots);
+    if (!roots.n || !check_assigns(nb, roots)) return false;
+    /* A program computes anew what nb_eval has looked at already: kept tensors change between its runs. */
+    nb_list graph = nb__walk(nb, roots, how->arguments);
+    if (!graph.n) return false;
+    if (!make_tables(p, graph, roots)) return false;
+    for (int i = 0; i < graph.n; i++)
+        if (!add(p, graph.at[i], how)) return false;
+    if (!how->arguments && !number_random_nodes(p)) return false;
+    return list_roots(p, roots, given);
 }

@@ -3,12 +3,12 @@
  *   sum(square(x - mean(x)))     moments(x)[1]
  *   sum(x)                       moments(x)[0], where there is such a mean
  *
- * and x + v, where v is the same along the axes that are summed (the bias of a convolution), counts with n v in the sum and not at
- * all in the squares. Variances and the statistics of a batch norm are made of these. Rounding differs: the squares are better than
- * those around a rounded mean (kernels/isa/moments.c).
+ * and x + v, where v is the same along the axes that are summed (the bias of a convolution), counts with n v in the sum and not
+ * at all in the squares. Variances and the statistics of a batch norm are made of these. Rounding differs: the squares are better
+ * than those around a rounded mean (kernels/isa/moments.c).
  *
- * Rows that a region keeps in the cache, as a layer norm does, stay as they are, unless they come from memory and their variance is
- * all that is wanted; and so does what is made of elementwise work, which regions compute on the way. */
+ * Rows that a region keeps in the cache, as a layer norm does, stay as they are, unless they come from memory and their variance
+ * is all that is wanted; and so does what is made of elementwise work, which regions compute on the way. */
 #include "rewrite.h"
 
 enum {

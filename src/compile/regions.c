@@ -92,6 +92,7 @@ static nb_array dense_like(const nb_array *a) {
     return d;
 }
 
+/* Whether so many elements can be a row that tiles hold whole. */
 static bool is_unit(int64_t elements) { return elements > 1 && elements <= NB__UNIT_MAX; }
 
 /* ---------------------------------------------------------------------------------------------------------------------- nodes */

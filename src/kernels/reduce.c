@@ -179,8 +179,8 @@ static partial reduce_spread(const state *s, const float *x, int64_t stride, int
     return all;
 }
 
-/* Pieces first..end-1 of `results` results, whose elements begin at x[...]. Result by result within a piece: those of neighbours often lie beside each
- * other, as channels do within an image. */
+/* Pieces first..end-1 of `results` results, whose elements begin at x[...]. Result by result within a piece: those of neighbours
+ * often lie beside each other, as channels do within an image. */
 static void reduce_pieces(const state *s, const float *const *x, int64_t results, int64_t first, int64_t end, partial *all) {
     int     last = s->gone.n - 1;
     int64_t n = s->gone.size[last], stride = s->gone.in[last];

@@ -1,9 +1,10 @@
 /* region.c: many elementwise operators and reductions as one pass over memory.
  *
- * The iteration space is cut into tiles of some hundreds to two thousand elements. For each tile the instructions run one after the other, each a loop
- * over the tile (kernels/isa/), so that what lies between them stays in the L1 cache. What lies in memory as the tile does is read and
- * written in place; anything else is copied into a row first, or out of one at the end. A tile has whole rows where rows are reduced; sums over
- * columns or over everything are gathered by groups of tiles and put together at the end, in the order of the groups. */
+ * The iteration space is cut into tiles of some hundreds to two thousand elements. For each tile the instructions run one after
+ * the other, each a loop over the tile (kernels/isa/), so that what lies between them stays in the L1 cache. What lies in memory
+ * as the tile does is read and written in place; anything else is copied into a row first, or out of one at the end. A tile has
+ * whole rows where rows are reduced; sums over columns or over everything are gathered by groups of tiles and put together at the
+ * end, in the order of the groups. */
 #include "numbers.h"
 #include "region.h"
 
@@ -89,7 +90,8 @@ static void run_chain(const tile *t, const nb__chain *c, nb__part part) {
     void *value[NB__CHAIN_VALUES];
     for (int v = 0; v < c->n; v++) value[v] = c->value[v] >= 0 ? t->value[c->value[v]] : NULL;
     bool streams = p->streams && c->value[c->n - 1] >= 0 && nb__streams(p, &p->instruction[c->value[c->n - 1] - p->n_in]);
-    p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1, c->by_rows ? p->row : t->n[part], streams);
+    p->chain_tiles[c->pattern](value, c->step, c->ones | c->row_ones, c->by_rows ? t->n[NB__ROW] : 1,
+                               c->by_rows ? p->row : t->n[part], streams);
 }
 
 static void run_series(const tile *t, const nb__series *c, int64_t n) {
@@ -97,7 +99,8 @@ static void run_series(const tile *t, const nb__series *c, int64_t n) {
     nb__series_step        step[NB__SERIES_STEPS];
     for (int i = 0; i < c->n_steps; i++) {
         const nb__series_part *p = &c->step[i];
-        step[i] = (nb__series_step){.code = p->code, .other = t->value[p->other], .yes = t->value[p->yes], .no = t->value[p->no], .p = p->p, .q = p->q};
+        step[i] = (nb__series_step){
+            .code = p->code, .other = t->value[p->other], .yes = t->value[p->yes], .no = t->value[p->no], .p = p->p, .q = p->q};
         if (p->result < 0) continue;
         step[i].keep = t->value[p->result];
         step[i].streams = nb__streams(r, &r->instruction[p->result - r->n_in]);
@@ -154,13 +157,14 @@ static void gather(const nb__region_plan *r, const nb__region_array *a, const nb
     else nb__gather(&r->space[a->part], a->stride, a->size, array->data, first, n, row);
 }
 
-/* Of what the next tile reads the part of one pass. The processor foresees how a loop goes on, but not what comes after loops over what is in the
- * cache: memory would rest meanwhile. (Always inline: GCC takes a function that only fetches for one that does nothing, and leaves the call out.) */
+/* Of what the next tile reads the part of one pass. The processor foresees how a loop goes on, but not what comes after loops
+ * over what is in the cache: memory would rest meanwhile. (Always inline: GCC takes a function that only fetches for one that
+ * does nothing, and leaves the call out.) */
 static inline __attribute__((always_inline)) void fetch_ahead(const tile *t, int pass) {
     const nb__region_plan *r = t->job->region;
     for (int i = 0; i < r->n_in; i++) {
         if (!r->array[i].is_fetched) continue;
-        int64_t     bytes = t->n[NB__FULL] * r->array[i].size, lines = divide_up(bytes, LINE), end = lines * (pass + 1) / r->n_passes;
+        int64_t bytes = t->n[NB__FULL] * r->array[i].size, lines = divide_up(bytes, LINE), end = lines * (pass + 1) / r->n_passes;
         const char *next = (const char *)t->value[i] + bytes;
         for (int64_t line = lines * pass / r->n_passes; line < end; line++) __builtin_prefetch(next + line * LINE);
     }
@@ -215,7 +219,8 @@ static void run_group(void *arg, int64_t group, int thread) {
         const nb__region_array *a = &r->array[i];
         t.dtype[i] = r->in_dtype[i];
         if (a->is_fixed) t.value[i] = j->call->c.in[i].data;
-        else if (a->once) gather(r, a, &j->call->c.in[i], 0, a->part == NB__ROW ? longest / r->row : longest, t.value[i] = t.rows + a->row);
+        else if (a->once)
+            gather(r, a, &j->call->c.in[i], 0, a->part == NB__ROW ? longest / r->row : longest, t.value[i] = t.rows + a->row);
     }
     for (int k = 0; k < r->n_instructions; k++) t.dtype[r->n_in + k] = r->instruction[k].dtype;
     for (int s = 0; s < r->n_sums; s++)

@@ -17,7 +17,7 @@ typedef struct nb__region_array {
     bool     dense;               /* in place, and element i of its space is element i of its memory */
     bool     once;                /* operand: the same for every tile */
     bool     is_one;              /* operand: a single element that chains read as a number */
-    bool     is_fixed;            /* operand: its memory is what each tile reads: a single element, or a row that chains read row by row */
+    bool     is_fixed; /* operand: its memory is what each tile reads: a single element, or a row that chains read row by row */
     bool     streams;             /* result: too large for the caches, and written past them */
     bool     is_fetched;          /* operand: comes from memory, and is fetched a tile ahead */
     int      size;                /* bytes of an element */

@@ -1,5 +1,5 @@
-/* region_copy.c: the instructions of a region as they are run: numbers of rows spread where they are needed for each element, cheap
- * steps again for each reader, and work on rows put off. */
+/* region_copy.c: the instructions of a region as they are run: numbers of rows spread where they are needed for each element,
+ * cheap steps again for each reader, and work on rows put off. */
 #include "region.h"
 
 static const int operands_of_row[] = {
@@ -17,12 +17,12 @@ static nb__part part_of(const nb__region_plan *r, int value) {
     return value < r->n_in ? r->array[value].part : r->instruction[value - r->n_in].part;
 }
 
-/* Whether an instruction only moves an operand by one number for each row, as the first step of a layer norm does. Its readers are better off doing
- * that again than reading what it has written. */
+/* Whether an instruction only moves an operand by one number for each row, as the first step of a layer norm does. Its readers
+ * are better off doing that again than reading what it has written. */
 static bool is_shift(const nb__region_plan *r, const nb__region *what, int k) {
     const nb__instruction *ins = &what->instruction[k];
-    return r->row >= NB__LONG_ROW && ins->row == NB__ROW_sub && ins->part == NB__FULL && ins->dtype == NB_F32 && ins->store < 0 && ins->in[0] < what->n_in &&
-           part_of(r, ins->in[0]) == NB__FULL && what->in_dtype[ins->in[0]] == NB_F32 &&
+    return r->row >= NB__LONG_ROW && ins->row == NB__ROW_sub && ins->part == NB__FULL && ins->dtype == NB_F32 && ins->store < 0 &&
+           ins->in[0] < what->n_in && part_of(r, ins->in[0]) == NB__FULL && what->in_dtype[ins->in[0]] == NB_F32 &&
            (ins->in[1] < what->n_in ? part_of(r, ins->in[1]) : what->instruction[ins->in[1] - what->n_in].part) == NB__ROW;
 }
 
@@ -76,15 +76,17 @@ static bool reads_splat(const nb__region_plan *r, const nb__instruction *ins) {
     return false;
 }
 
-/* Elementwise work on rows is put off until somebody needs it, so that it does not lie between reductions of one chain; not past results, which may
- * be written over its operands. */
+/* Elementwise work on rows is put off until somebody needs it, so that it does not lie between reductions of one chain; not past
+ * results, which may be written over its operands. */
 void nb__put_off_row_work(nb__region_plan *r) {
     int             n = r->n_instructions, due[2 * NB__REGION_MAX], number[2 * NB__REGION_MAX], done = 0;
     nb__instruction list[2 * NB__REGION_MAX];
     for (int k = n - 1; k >= 0; k--) {
         const nb__instruction *ins = &r->instruction[k];
         due[k] = k;
-        if ((ins->row < 0 && ins->row != NB__SPLAT) || (ins->row >= 0 && ins->part != NB__ROW && !reads_splat(r, ins)) || ins->store >= 0) continue;
+        if ((ins->row < 0 && ins->row != NB__SPLAT) || (ins->row >= 0 && ins->part != NB__ROW && !reads_splat(r, ins)) ||
+            ins->store >= 0)
+            continue;
         due[k] = n - 1;
         for (int i = k + 1; i < n; i++) {
             const nb__instruction *user = &r->instruction[i];

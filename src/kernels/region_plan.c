@@ -79,7 +79,8 @@ static bool is_full_for_all(const nb__region *what, int operand) {
     return what->in_part[operand] == NB__FULL;
 }
 
-/* Operands that are the same all along a row become ROW ones. Where there are no rows yet, the first such operand makes them of the innermost axis. */
+/* Operands that are the same all along a row become ROW ones. Where there are no rows yet, the first such operand makes them of
+ * the innermost axis. */
 static void find_row_operands(nb__region_plan *r, const nb__region *what) {
     nb__space *full = &r->space[NB__FULL], *row = &r->space[NB__ROW];
     int        inner = full->rank - 1;
@@ -169,8 +170,8 @@ static void find_last_readers(const nb__region_plan *r, int *last) {
     }
 }
 
-/* Rows for what is not in place. An instruction's row is used again after its last reader; never by that reader's own result, which may be
- * of another size. */
+/* Rows for what is not in place. An instruction's row is used again after its last reader; never by that reader's own result,
+ * which may be of another size. */
 static void assign_rows(nb__region_plan *r) {
     int     last[NB__REGION_VALUES], n_free = 0;
     size_t  free_row[NB__REGION_VALUES];
@@ -216,8 +217,8 @@ static bool can_stream(const nb__region_plan *r, int k) {
     return ins->row == NB__SERIES;
 }
 
-/* Results that no cache holds until they are read are written past the caches; but not over an operand, which has been read. Where a loop
- * cannot do that or a later one reads the result, it is put together in a row first. */
+/* Results that no cache holds until they are read are written past the caches; but not over an operand, which has been read.
+ * Where a loop cannot do that or a later one reads the result, it is put together in a row first. */
 static void find_streams(nb__region_plan *r, const nb__call *call, uint64_t fresh) {
     int last[NB__REGION_VALUES];
     find_last_readers(r, last);
@@ -243,8 +244,8 @@ static bool is_same_row(const nb__region_plan *r, const nb__region_array *a) {
     return true;
 }
 
-/* Operands that are one element for all: chains take them as such. Where nobody else reads one, no row is filled with it; nor with a row that only
- * chains read which run row by row. */
+/* Operands that are one element for all: chains take them as such. Where nobody else reads one, no row is filled with it; nor
+ * with a row that only chains read which run row by row. */
 static void find_fixed(nb__region_plan *r) {
     for (int i = 0; i < r->n_in; i++) {
         nb__region_array *a = &r->array[i];
@@ -329,13 +330,14 @@ static bool reads_once(const nb__region_plan *r) {
 static bool reduces_rows(const nb__region_plan *r) {
     for (int k = 0; k < r->n_instructions; k++) {
         const nb__instruction *ins = &r->instruction[k];
-        if (ins->part == NB__ROW && (ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN)) return true;
+        if (ins->part == NB__ROW && (ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN))
+            return true;
     }
     return false;
 }
 
-/* Operands that no cache holds are fetched a tile ahead, where rows are reduced: their elements are read again, while memory would rest. A single
- * operand the processor foresees. */
+/* Operands that no cache holds are fetched a tile ahead, where rows are reduced: their elements are read again, while memory
+ * would rest. A single operand the processor foresees. */
 static void find_fetched(nb__region_plan *r, const nb__call *call) {
     int n = 0;
     for (int i = 0; i < r->n_in; i++) {
@@ -382,12 +384,18 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     if (!isa->tiles || n < 1 || n > NB__REGION_MAX || n_in > NB__REGION_MAX || n_out > NB__REGION_MAX) return false;
     size_t arrays = (size_t)(n_in + n_out), room = (size_t)(2 * n + n_in), head = aligned(sizeof(nb__region_plan));
     char  *memory = nb_alloc(nb, head + room * (sizeof(nb__instruction) + sizeof(size_t) + 2 * sizeof(int)) +
-                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) + room * sizeof(nb__chain) +
-                                     (room / 2 + 1) * sizeof(nb__series));
+                                     arrays * (sizeof(nb__region_array) + sizeof(int)) + (size_t)n * sizeof(nb__region_sum) +
+                                     room * sizeof(nb__chain) + (room / 2 + 1) * sizeof(nb__series));
     if (!memory) return false;
     nb__region_plan *r = (nb__region_plan *)memory;
-    *r = (nb__region_plan){.tiles = isa->tiles, .loops = isa->loops, .moves = isa->move, .chain_tiles = isa->chains, .series_tile = isa->series,
-                           .casts = isa->casts, .n_in = n_in, .n_out = n_out};
+    *r = (nb__region_plan){.tiles = isa->tiles,
+                           .loops = isa->loops,
+                           .moves = isa->move,
+                           .chain_tiles = isa->chains,
+                           .series_tile = isa->series,
+                           .casts = isa->casts,
+                           .n_in = n_in,
+                           .n_out = n_out};
     r->array = (nb__region_array *)(memory + head);
     r->sum = (nb__region_sum *)(r->array + arrays);
     r->instruction = (nb__instruction *)(r->sum + n);
@@ -412,7 +420,8 @@ bool nb__plan_region(nb_context *nb, const nb__isa *isa, const nb__region *what,
     r->n_series = nb__find_series(r->instruction, n_in, r->in_dtype, r->n_instructions, r->series);
     if (reads_once(r)) lay_out(r, call, what->fresh, ONCE_TILE);
     else
-        for (int64_t tile = TILE; (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
+        for (int64_t tile = TILE;
+             (lay_out(r, call, what->fresh, tile) > CACHE || (r->streams && tile > STREAM_TILE)) && tile > LEAST_TILE;)
             tile /= 2;
     if (is_better_by_rows(r)) lay_out(r, call, what->fresh, r->space[NB__FULL].shape[r->space[NB__FULL].rank - 1]);
     find_fetched(r, call);

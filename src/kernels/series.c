@@ -24,8 +24,8 @@ static int next_reader(const list *l, int value, int k) {
 }
 
 static bool has_one_operand(int row) {
-    return row == NB__ROW_neg || row == NB__ROW_abs || row == NB__ROW_square || row == NB__ROW_relu || row == NB__ROW_leaky_relu ||
-           row == NB__ROW_clamp || row == NB__ROW_sqrt;
+    return row == NB__ROW_neg || row == NB__ROW_abs || row == NB__ROW_square || row == NB__ROW_relu ||
+           row == NB__ROW_leaky_relu || row == NB__ROW_clamp || row == NB__ROW_sqrt;
 }
 
 static bool has_two_operands(int row) {

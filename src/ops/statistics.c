@@ -58,8 +58,8 @@ const nb_op nb__op_mean = {
 
 /* -------------------------------------------------------------------------------------------------------------------- moments */
 
-/* What the compiler makes of a variance and the mean in it, so that x is read once (compile/moments.c). The results lie side by side
- * along the first of the axes, of which there must be one. */
+/* What the compiler makes of a variance and the mean in it, so that x is read once (compile/moments.c). The results lie side by
+ * side along the first of the axes, of which there must be one. */
 static bool moments_infer(nb_context *nb, nb_tensor *const *in, int n_in, const void *attr, nb_type *out) {
     const nb_dims *axes = &((const nb__axes_attr *)attr)->axes;
     (void)n_in;

@@ -33,7 +33,8 @@ INLINE wide_floats load_part(const float *x, int64_t m) {
     return v;
 }
 
-/* Loops that read memory in its order stay loops: unrolled as a whole, their loads come in any, which the processor does not foresee. */
+/* Loops that read memory in its order stay loops: unrolled as a whole, their loads come in any, which the processor does not
+ * foresee. */
 #ifdef __clang__
 #define AS_A_LOOP _Pragma("clang loop unroll(disable)")
 #else
