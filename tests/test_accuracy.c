@@ -149,7 +149,7 @@ static void check_hard(int row, worst *w) {
                                  0.625f,  0.70710678f, 1,       1.4142136f, 2,      2.4142137f,  3.9f,        4,
                                  9,       10,          17.3f,   20,         30,     87.33f,      88.02f,      88.72f,
                                  89,      89.41f,      103.28f, 104,        126,    128,         149,         150,
-                                 0x1p17f, 0x1p22f,     0x1p23f, 0x1p31f,    FLT_MAX};
+                                 0x1p17f, 0x1p22f,     0x1p23f, 0x1p31f,    FLT_MAX,     3.2877851f};
     enum { AROUND = 200 };
     static float x[2 * AROUND];
     for (size_t i = 0; i < sizeof hard / sizeof *hard + 256; i++) {

@@ -212,9 +212,9 @@ static inline vector GELU_TANH_SLOPE(vector x) {
     return FMA(q * r, t * FMA(u, K(0.21406444881780074), K(1.5957691216057307)), pick(negative(v), r, q));
 }
 
-/* tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1) */
+/* tanh(log(1 + e^x)) = n / (n + 2) with n = (1 + e^x)^2 - 1 = e^x e^x + 2 e^x */
 static inline vector TANH_SOFTPLUS(vector x) {
-    vector e = EXP(smaller(K(20), x)), n = e * (e + 2);
+    vector e = EXP(smaller(K(20), x)), n = FMA(e, e, e + e);
     return n / (n + 2);
 }
 
