@@ -355,7 +355,7 @@ NB_API bool nb_program_profile(nb_program *program, bool on);
 
 /* One kernel call. Texts and lists live as long as the program. */
 typedef struct nb_call_info {
-    const char *kernel;        /* "region", "dnnl matmul"; "reference": the operator's plain loops */
+    const char *kernel;        /* "region", "matmul"; "reference": the operator's plain loops */
     const char *operators;     /* what it computes: "sub, exp, mul (3)" */
     const char *layers;        /* to which these belong: "conv1, norm1", or "" */
     const char *groups;        /* compositions to which they belong: "softmax", or "" */

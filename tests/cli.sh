@@ -142,6 +142,7 @@ says 2 'there is no such folder' train --data nowhere --net cnn
 says 2 'is a file' train --data idx.c --net cnn
 says 2 'did you mean cnn' train --data d --net cmn
 says 2 'there is no file' train --data d --net my.net
+says 2 'there is no file' train --data d --net run2/my
 says 2 "put flatten before it" train --data d --net 'linear 4'
 says 2 "did you mean 'linear'" train --data d --net 'flatten, linaer 4'
 says 2 'has 4 classes' train --data d --net 'flatten, linear 5'

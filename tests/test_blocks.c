@@ -163,6 +163,12 @@ static void test_watched(void **unused) {
         if (!(fabsf(a[i] - b[i]) <= 1e-3f + 1e-3f * fabsf(b[i]))) fail_msg("element %d: %g, as a whole %g", (int)i, a[i], b[i]);
     p = nb_compile_with(nb, nb_list_of(nb, nb_watch(y)), &all); /* in a result's memory: of a block only */
     assert_true(nb_program_describe(p).blocks > 1 && nb_run(p));
+    float *values = malloc(nb_bytes(x));
+    assert_true(values && nb_read(x, values, nb_bytes(x)));
+    values[0] = NAN;
+    assert_true(nb_set(x, values, nb_bytes(x)) && !nb_run(p));
+    expect_error(nb, "NaN or infinity in a watched value");
+    free(values);
     nb_close(nb);
 }
 

@@ -161,6 +161,23 @@ static void test_program(void **state) {
     expect_text(nb, picture, "[dir=back weight=3");
     expect_text(nb, picture, "nslimit"); /* or graphviz takes many minutes for an LSTM */
     nb_free(nb, picture);
+    /* Adam's number of steps is written in place, and read by later calls: an arrow from the one to each of these. */
+    nb_program *adam = nb_compile(nb, nb_update(nb_adam(nb_net_parameters(net), 0.1, NULL), loss));
+    picture = nb_draw_program(adam);
+    int writer = -1, readers = 0;
+    for (int i = 0; i < nb_program_describe(adam).calls; i++) {
+        nb_call_info c = nb_program_call(adam, i);
+        for (int k = 0; k < c.n_reads && writer >= 0; k++) {
+            if (c.reads[k] != nb_program_call(adam, writer).writes[0]) continue;
+            char arrow[40];
+            snprintf(arrow, sizeof arrow, "  c%d -> c%d [", i, writer);
+            assert_non_null(strstr(picture, arrow));
+            readers++;
+        }
+        if (c.n_writes == 1 && strcmp(nb_program_buffer(adam, c.writes[0]).name, "optimizer.steps") == 0) writer = i;
+    }
+    assert_true(writer >= 0 && readers > 0);
+    nb_free(nb, picture);
     nb_program *plain = nb_compile_with(nb, nb_list_of(nb, nb_sin(nb_cast(x, NB_F64))), NULL);
     picture = nb_draw_program(plain);
     expect_text(nb, picture, "#c03030");

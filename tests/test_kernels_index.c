@@ -137,6 +137,9 @@ static void test_out_of_range(void **state) {
             assert_null(nb_data(nb_scatter_add(x, 0, spread, nb_ones(own, NB_F32, nb_shape(3009, 64)))));
             assert_string_equal(nb_error(own), "scatter_add: index 12 is outside 0..9");
             nb_error_clear(own);
+            nb_tensor *none = nb_expand(nb_unsqueeze(index, 1), nb_shape(3009, 0)); /* rows of nothing: no index is looked at */
+            x = nb_scatter_add(nb_ones(own, NB_F32, nb_shape(10, 0)), 0, none, nb_ones(own, NB_F32, nb_shape(3009, 0)));
+            assert_true(nb_eval(own, nb_list_of(own, x)) && !nb_error(own));
             assert_null(nb_data(nb_one_hot(index, 10, NB_F32)));
             assert_string_equal(nb_error(own), "one_hot: index 12 is outside 0..9");
             nb_close(own);

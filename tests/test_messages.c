@@ -56,6 +56,7 @@ static void wrong_softmax_and_reductions(void **state) {
     expect(nb_max(f(0, 3), nb_axes(0), false), "max: [0,3] has no elements along axis 0, and of none there is no max");
     expect(nb_min(f(2, 0), nb_axes(), true), "min: [0] has no elements along axis 0, and of none there is no min");
     expect(nb_prod(b(2), nb_axes(), false), "prod: takes f32, f64, i32, i64 and u8, got bool; convert with nb_cast");
+    expect(nb_var(f(2), nb_axes(), false, -1), "var: the correction must not be negative, got -1");
     expect(nb_var(i(2), nb_axes(), false, 1), "var: takes f32 and f64, got i64; convert with nb_cast");
     expect(nb_std(f(2, 3), nb_axes(1, -1), false, 0), "std: axis 1 is named twice");
     expect(nb_norm(f(2), -1, nb_axes(), false), "norm: p is -1; it must be above 0, or infinity");

@@ -73,7 +73,7 @@ static void add_row(nb__text *out, nb_program *p, const row *r, const nb_program
                 100 * floor_of(&c, peak) / took);
     else
         nb__add(out, " %8s %7s %7s", "", "", "");
-    nb__add(out, "  %-18.18s ", c.is_reference ? "REFERENCE" : c.kernel);
+    nb__add(out, "  %-20.20s ", c.is_reference ? "REFERENCE" : c.kernel);
     add_shape(out, p, &c);
     add_what(out, p, &c);
     nb__add(out, "\n");
@@ -84,7 +84,7 @@ static void add_table(nb__text *out, nb_program *p, const row *rows, const nb_pr
     double  in_calls = 0, rest = 0, at_peak = 0, by_reference = 0, in_lasting = 0, run = (double)info->runs;
     int     shown = most > 0 && most < info->calls ? most : info->calls, slow = 0, lasting = 0;
     int64_t ran = 0; /* the lasting ones, in how many runs */
-    nb__add(out, "%9s %7s %8s %7s %7s  %-18s %-14s %s\n", "ms", "share", "GFLOP/s", "GB/s", "peak", "kernel", "result",
+    nb__add(out, "%9s %7s %8s %7s %7s  %-20s %-14s %s\n", "ms", "share", "GFLOP/s", "GB/s", "peak", "kernel", "result",
             "layers and operators");
     for (int i = 0; i < info->calls; i++) {
         nb_call_info c = nb_program_call(p, rows[i].call);

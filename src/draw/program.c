@@ -77,10 +77,8 @@ static bool is_written_too(const nb_call_info *c, int buffer) {
     return false;
 }
 
-/* The last call before `user` that writes the buffer; -1: it is a kept tensor or a constant. */
+/* The last call before `user` that writes the buffer; -1: there is none. */
 static int writer_of(nb_program *p, int buffer, int user) {
-    nb_place place = nb_program_buffer(p, buffer).place;
-    if (place == NB_IN_KEPT || place == NB_IN_CONSTANT) return -1;
     for (int i = user - 1; i >= 0; i--) {
         nb_call_info c = nb_program_call(p, i);
         for (int k = 0; k < c.n_writes; k++)

@@ -50,7 +50,7 @@ int nb__nest_axes(nb_array *array, int n, int axis) {
     return axis;
 }
 
-int64_t nb__place(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element,
+int64_t nb__checked_place(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element,
                   bool loud) {
     int64_t place = index->dtype == NB_I64 ? ((const int64_t *)index->data)[offset] : ((const int32_t *)index->data)[offset];
     if (place >= 0 && place < n) return place;
@@ -76,7 +76,7 @@ static void pick_rows(const state *s, const nb_call *c, float *out, const float 
                       int64_t element) {
     int64_t at[MANY], inner = s->out.size[2];
     for (int64_t i = 0; i < many; i++) {
-        int64_t place = nb__place(c, s->user, &c->in[1], index + i * s->index.stride[1], s->x.size[1], element + i * inner, true);
+        int64_t place = nb__checked_place(c, s->user, &c->in[1], index + i * s->index.stride[1], s->x.size[1], element + i * inner, true);
         if (place < 0) return; /* the run fails */
         at[i] = place * s->x.stride[1] * (int64_t)sizeof *x;
     }
@@ -86,7 +86,7 @@ static void pick_rows(const state *s, const nb_call *c, float *out, const float 
 /* A row of gather whose indices differ from element to element. */
 static void pick_row(const state *s, const nb_call *c, float *out, const float *x, int64_t index, int64_t element) {
     for (int64_t i = 0; i < s->out.size[2]; i++) {
-        int64_t place = nb__place(c, s->user, &c->in[1], index + i * s->index.stride[2], s->x.size[1], element + i, true);
+        int64_t place = nb__checked_place(c, s->user, &c->in[1], index + i * s->index.stride[2], s->x.size[1], element + i, true);
         if (place >= 0) out[i * s->out.stride[2]] = x[place * s->x.stride[1] + i * s->x.stride[2]];
     }
 }
@@ -112,7 +112,7 @@ static void gather_task(void *arg, int64_t tile, int thread) {
         } else if (s->index.stride[2]) {
             pick_row(s, j->c, out, x, at, row * inner);
         } else {
-            int64_t place = nb__place(j->c, s->user, &j->c->in[1], at, n, row * inner, true);
+            int64_t place = nb__checked_place(j->c, s->user, &j->c->in[1], at, n, row * inner, true);
             if (place >= 0)
                 nb__copy_run((int)sizeof *x, out, s->out.stride[2], x + place * s->x.stride[1], s->x.stride[2], inner);
         }
@@ -194,7 +194,7 @@ static void set_one(char *at, nb_dtype dtype) {
 static void set_ones(const ones_job *j, char *rows, int64_t first, int64_t many) {
     const ones *s = j->s;
     for (int64_t r = first; r < first + many; r++) {
-        int64_t at = nb__place(j->c, "one_hot", &j->c->in[0], r * s->index.stride[1], s->classes, r, true);
+        int64_t at = nb__checked_place(j->c, "one_hot", &j->c->in[0], r * s->index.stride[1], s->classes, r, true);
         if (at >= 0) set_one(rows + ((r - first) * s->classes + at) * s->size, j->c->out.dtype);
     }
 }

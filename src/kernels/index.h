@@ -21,7 +21,7 @@ static inline bool nb__is_index(nb_dtype dtype) { return dtype == NB_I32 || dtyp
 
 /* The index at an offset if it is below n; else -1, and the run fails if loud. element: its number, for the message of the first
  * one. */
-int64_t nb__place(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element,
+int64_t nb__checked_place(const nb_call *c, const char *user, const nb_array *index, int64_t offset, int64_t n, int64_t element,
                   bool loud);
 
 #endif

@@ -22,7 +22,7 @@ typedef struct job {
 } job;
 
 static int64_t place_at(const job *j, int64_t offset, int64_t element, bool loud) {
-    return nb__place(j->c, "scatter_add", &j->c->in[1], offset, j->s->out.size[1], element, loud);
+    return nb__checked_place(j->c, "scatter_add", &j->c->in[1], offset, j->s->out.size[1], element, loud);
 }
 
 /* to += from, rows of the result's length. */
@@ -47,7 +47,7 @@ static void scatter_part(const job *j, int64_t o, int64_t low, int64_t high) {
     float  *out = (float *)j->c->out.data + o * s->out.stride[0];
     int64_t count = s->source.size[1], inner = s->out.size[2];
     for (int64_t r = low; r < high; r++) copy_row(s, out + r * s->out.stride[1], x + r * s->x.stride[1]);
-    for (int64_t k = 0; k < count; k++) {
+    for (int64_t k = 0; k < count && inner > 0; k++) {
         int64_t      at = o * s->index.stride[0] + k * s->index.stride[1], element = (o * count + k) * inner;
         const float *from = source + k * s->source.stride[1];
         if (s->index.stride[2]) {

@@ -135,6 +135,7 @@ const nb_op nb__op_moments = {
 
 nb_tensor *nb_var(nb_tensor *x, nb_dims axes, bool keepdim, int correction) {
     if (!x) return NULL;
+    if (correction < 0) return nb_fail(x->nb, NB_INVALID, "var: the correction must not be negative, got %d", correction);
     if (!begin(x, &nb__op_var, &axes)) return nb_failed(x->nb);
     double     n = count_along(x, axes) - correction;
     nb_tensor *centred = nb_sub(x, nb_mean(x, axes, true));

@@ -186,7 +186,7 @@ static bool check_finite(nb_program *p) {
         const nb__buffer *b = &p->buffer[p->node[n->base].buffer];
         size_t            bytes = b->item_bytes ? b->item_bytes * (size_t)p->block : b->bytes;
         if (!are_finite(n->dtype, buffer_data(p, b), (int64_t)(bytes / nb_dtype_size(n->dtype))))
-            return name_not_finite(p, "a gradient");
+            return name_not_finite(p, n->is_backward ? "a gradient" : "a watched value");
     }
     for (int i = 0; i < p->n_roots; i++) {
         if (p->root[i] < 0) continue;
