@@ -41,7 +41,7 @@ static bool measure(nb_program *p, int64_t steps) {
     double best = 0, ms;
     if (!run_block(p, 3, &ms) || !run_block(p, 3, &ms)) return false;
     if (steps) return run_block(p, steps, &ms);
-    steps = ms > 0 && ms < 300 ? (int64_t)(300 / ms) : 1; /* a block of a tenth of a second */
+    steps = ms > 0 && ms < 600 ? (int64_t)(600 / ms) : 1; /* a block of a fifth of a second */
     for (int i = 0; i < BLOCKS; i++) {
         if (!run_block(p, steps, &ms)) return false;
         if (i == 0 || ms < best) best = ms;

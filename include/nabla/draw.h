@@ -22,10 +22,9 @@ NB_API char *nb_draw_net(nb_net *net);
 /* Neurons and weights, for nets of at most 64 neurons a layer made of linear layers and activations. */
 NB_API char *nb_draw_neurons(nb_net *net);
 
-
-/* Not a picture but a table: the calls of a program that was run with nb_program_profile on, the longest first: milliseconds a
- * run, share of the run, rates, share of what the machine can do (`peak`: nb_measure_machine), kernel, layers, operators; then
- * sums. `rows`: how many calls to list, 0 for all. */
+/* Not a picture but a table: the calls of a program that was run with nb_program_profile on, those alike in one row, the longest
+ * first: milliseconds a run, share of the run, rates, share of what the machine can do (`peak`: nb_measure_machine), how many
+ * calls, kernel, result, layers, operators; then sums. `rows`: how many to list, 0 for all. */
 NB_API char *nb_draw_profile(nb_program *program, const nb_machine *peak, int rows);
 
 #ifdef __cplusplus
