@@ -150,6 +150,28 @@ static void test_time(void **state) {
     nb_close(nb);
 }
 
+/* Five products in a row of one shape and layer are one line; the calls of all lines are those of the program. */
+static void test_alike(void **state) {
+    (void)state;
+    nb_context *nb = nb_open(NULL);
+    nb_tensor  *w = nb_param(nb, "w", nb_ones(nb, NB_F32, nb_shape(32, 32))), *x = nb_input(nb, "x", NB_F32, nb_shape(32, 32));
+    nb_tensor  *wide = nb_param(nb, "wide", nb_ones(nb, NB_F32, nb_shape(32, 48)));
+    for (int i = 0; i < 5; i++) x = nb_tanh(nb_matmul(x, w));
+    nb_program *p = nb_compile(nb, nb_list_of(nb, nb_matmul(x, wide)));
+    assert_true(nb_program_profile(p, true) && nb_run(p));
+    char *table = nb_draw_profile(p, NULL, 0);
+    expect_good(nb);
+    assert_non_null(strstr(table, "     5  matmul                          32x32 "));
+    assert_non_null(strstr(table, "     1  matmul                          32x48 "));
+    assert_int_equal(nb_program_describe(p).calls, 11);
+    assert_non_null(strstr(table, "in 11 calls"));
+    nb_free(nb, table);
+    table = nb_draw_profile(p, NULL, 1);
+    assert_non_null(strstr(table, "more\n"));
+    nb_free(nb, table);
+    nb_close(nb);
+}
+
 /* Plain loops are told apart, and a program that did not compile has nothing to show. */
 static void test_reference(void **state) {
     (void)state;
@@ -239,7 +261,7 @@ static void test_plan(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_machine),   cmocka_unit_test(test_calls),
-                                       cmocka_unit_test(test_lifetimes), cmocka_unit_test(test_time),
+                                       cmocka_unit_test(test_lifetimes), cmocka_unit_test(test_time), cmocka_unit_test(test_alike),
                                        cmocka_unit_test(test_reference), cmocka_unit_test(test_environment),
                                        cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
