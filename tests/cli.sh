@@ -99,6 +99,12 @@ says 0 'conv2d_weight_grad' profile "$net" --input 1,8,8 --batch 8 --steps 3 --r
 says 0 'a call of the trained form, batch 1, 1 thread' profile mlp --infer --batch 1 --steps 2
 says 0 '"mode": "infer"' profile mlp --infer --batch 1 --steps 2 --json
 says 0 'embedding' profile 'embedding 7 8, linear 3' --input 5 --batch 2 --steps 2 --rows 0
+if ! grep -qaE '__(asan|tsan)_init' "$nabla"; then # these take all addresses for themselves
+    unlimited=$(ulimit -S -v)
+    ulimit -S -v 400000
+    says 2 'try a smaller --batch' summary cnn --memory --batch 2048
+    ulimit -S -v "$unlimited"
+fi
 says 2 'a loss needs one number for each class' profile 'conv 4 3' --steps 2
 says 2 'give a whole number' profile mlp --steps 0
 says 2 'leave --input out' profile d --input 3
