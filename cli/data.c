@@ -244,7 +244,8 @@ char *cli_net_text(const char *typed) {
     if (preset) return strdup(preset);
     if (cli_exists(typed) && !cli_is_folder(typed)) return read_text(typed);
     bool is_word = !strpbrk(typed, " ,=0123456789");
-    if (strchr(typed, '/') || typed[0] == '.' || (is_word && strchr(typed, '.'))) return cli_error("there is no file %s with a net", typed), NULL;
+    if (strchr(typed, '/') || typed[0] == '.' || (is_word && strchr(typed, '.')))
+        return cli_error("there is no file %s with a net", typed), NULL;
     const char *near = is_word ? cli_nearest(typed, presets) : NULL;
     if (near && !nb_op_find(typed)) /* "elu" is a layer */
         return cli_error("there is no net '%s': did you mean %s? A net is cnn, mlp, lenet, lstm, gpt-s, gpt-m, a text, or a file "

@@ -19,7 +19,7 @@ static const cli_option options[] = {
     {'b', "batch", CLI_WHOLE, "N", FIELD(batch), "64", 1, 65536, NULL, false, "items of a step"},
     {0, "infer", CLI_FLAG, NULL, FIELD(infer), NULL, 0, 0, NULL, false, "the trained form, instead of a training step with Adam"},
     {0, "steps", CLI_WHOLE, "N", FIELD(steps), NULL, 1, 1e9, NULL, false, "to run, and show the mean [a good block of several]"},
-    {0, "rows", CLI_WHOLE, "N", FIELD(rows), "30", 0, 1e6, NULL, false, "calls to list, the longest first; 0: all"},
+    {0, "rows", CLI_WHOLE, "N", FIELD(rows), "30", 0, 1e6, NULL, false, "rows to list, the longest first; 0: all"},
     {0, "input", CLI_SIZES, "SIZES", FIELD(input), "1,28,28", 0, 0, NULL, false,
      "of one item, for a net from a text; lstm, gpt-s and gpt-m\nhave their own: 64, 64 and 256 whole numbers"},
     {0, "json", CLI_FLAG, NULL, FIELD(json), NULL, 0, 0, NULL, false, "print one line of JSON, calls in the order of the run"},

@@ -35,6 +35,7 @@ bool cli_step_make(nb_context *nb, nb_net *net, int64_t batch, bool infer, cli_s
                              : nb_update(nb_adam(nb_net_parameters(net), 1e-3, NULL), loss_of(nb, y, s));
     s->program = nb_compile(nb, roots);
     nb_next_step(nb);
-    if (nb_error_status(nb) == NB_NO_MEMORY) cli_error("a step with batch %lld does not fit: try a smaller --batch", (long long)batch);
+    if (nb_error_status(nb) == NB_NO_MEMORY)
+        cli_error("a step with batch %lld does not fit: try a smaller --batch", (long long)batch);
     return !nb_error(nb);
 }

@@ -261,7 +261,8 @@ static void test_plan(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_machine),   cmocka_unit_test(test_calls),
-                                       cmocka_unit_test(test_lifetimes), cmocka_unit_test(test_time), cmocka_unit_test(test_alike),
+                                       cmocka_unit_test(test_lifetimes), cmocka_unit_test(test_time),
+                                       cmocka_unit_test(test_alike),
                                        cmocka_unit_test(test_reference), cmocka_unit_test(test_environment),
                                        cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);

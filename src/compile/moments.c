@@ -5,8 +5,8 @@
  *
  * and x + v, where v is the same along the axes that are summed (the bias of a convolution), counts with n v in the sum and not
  * at all in the squares. Variances and the statistics of a batch norm are made of these. Rounding differs: the squares are better
- * than those around a rounded mean (kernels/isa/moments.c), and no sum overflows on the way. The operator is in ops/statistics.c, its
- * kernel is planned in kernels/reduce.c.
+ * than those around a rounded mean (kernels/isa/moments.c), and no sum overflows on the way. The
+ * operator is in ops/statistics.c, its kernel is planned in kernels/reduce.c.
  *
  * Rows that a region keeps in the cache, as a layer norm does, stay as they are, unless they come from memory and their variance
  * is all that is wanted; and so does what is made of elementwise work, which regions compute on the way. */

@@ -76,7 +76,8 @@ static void pick_rows(const state *s, const nb_call *c, float *out, const float 
                       int64_t element) {
     int64_t at[MANY], inner = s->out.size[2];
     for (int64_t i = 0; i < many; i++) {
-        int64_t place = nb__checked_place(c, s->user, &c->in[1], index + i * s->index.stride[1], s->x.size[1], element + i * inner, true);
+        int64_t offset = index + i * s->index.stride[1];
+        int64_t place = nb__checked_place(c, s->user, &c->in[1], offset, s->x.size[1], element + i * inner, true);
         if (place < 0) return; /* the run fails */
         at[i] = place * s->x.stride[1] * (int64_t)sizeof *x;
     }

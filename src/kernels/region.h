@@ -73,10 +73,15 @@ static inline bool nb__streams(const nb__region_plan *r, const nb__instruction *
     return r->streams && nb__writes_in_place(r, ins) && r->array[r->n_in + ins->store].streams;
 }
 
+/* Whether an instruction reduces values; a chain that ends with ROW values most often does. */
+static inline bool nb__reduces(const nb__instruction *ins) {
+    return ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || (ins->row == NB__CHAIN && ins->part == NB__ROW);
+}
+
 /* Whether an instruction goes over all elements of a tile, and not over one for each row only. */
 static inline bool nb__is_pass(const nb__instruction *ins) {
     if (ins->row == NB__CHAIN_STEP || ins->row == NB__CHAIN_KEEP) return false;
-    return ins->part == NB__FULL || ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN;
+    return ins->part == NB__FULL || nb__reduces(ins);
 }
 
 /* region_copy.c. There is room for twice as many instructions as `what` has, and one for each of its operands. */

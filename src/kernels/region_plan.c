@@ -328,11 +328,8 @@ static bool reads_once(const nb__region_plan *r) {
 }
 
 static bool reduces_rows(const nb__region_plan *r) {
-    for (int k = 0; k < r->n_instructions; k++) {
-        const nb__instruction *ins = &r->instruction[k];
-        if (ins->part == NB__ROW && (ins->row == NB__SUM || ins->row == NB__MAX || ins->row == NB__MIN || ins->row == NB__CHAIN))
-            return true;
-    }
+    for (int k = 0; k < r->n_instructions; k++)
+        if (r->instruction[k].part == NB__ROW && nb__reduces(&r->instruction[k])) return true;
     return false;
 }
 
