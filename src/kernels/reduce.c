@@ -351,7 +351,8 @@ static void columns_task(void *arg, int64_t tile, int thread) {
         return;
     }
     partial *kept = (partial *)j->partial + (outer * s->groups + group) * all + first;
-    for (int64_t i = 0; i < width; i++) kept[i] = (partial){y.value[i], y.squares[i], s->what >= ARGMAX ? y.place[i] : 0};
+    for (int64_t i = 0; i < width; i++)
+        kept[i] = (partial){y.value[i], s->what == MOMENTS ? y.squares[i] : 0, s->what >= ARGMAX ? y.place[i] : 0};
 }
 
 static void join_columns_task(void *arg, int64_t tile, int thread) {
